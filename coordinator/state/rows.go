@@ -1,0 +1,139 @@
+package state
+
+import (
+	"encoding/json"
+
+	"windlass/protocol"
+)
+
+// Job is one row of the job table. It is read-only once it is in the table:
+// copy, change, put. Fields are ordered by size because there may be a million.
+type Job struct {
+	ID     protocol.JobID
+	Seq    uint64 // submission order, assigned in Apply; kept by retries
+	Index  uint64 // raft index of the last change
+	Org    string // interned
+	Target string // endpoint id, interned
+
+	CreatedMs   int64
+	NotBeforeMs int64 // back-off of a retry; 0: at once
+	TTLMs       int64
+	ExecutionMs int64
+
+	Input Payload
+
+	Lease   *Lease   // while initializing or running
+	Extra   *Extra   // nil when the submit had none of it
+	Outcome *Outcome // of the newest attempt that ended; final when Status is terminal
+
+	Attempt     uint32 // newest attempt; the fence; only grows
+	Run         uint32 // 1, and one more for each Reopen
+	Failures    uint16 // in this run
+	Losses      uint16 // in this run
+	MaxAttempts uint16
+	MaxLosses   uint16
+
+	// Status is queued, initializing (leased; whether it runs is soft state),
+	// paused or terminal.
+	Status       protocol.Status
+	Priority     protocol.Priority
+	RetryTimeout bool
+}
+
+// Payload is opaque bytes inline, or a reference to a blob.
+type Payload struct {
+	Inline []byte
+	Ref    *Blob
+}
+
+// Blob names a stored payload.
+type Blob struct {
+	SHA256 [32]byte
+	Size   int64
+}
+
+// Lease is who runs the newest attempt.
+type Lease struct {
+	Agent       protocol.AgentID
+	Incarnation protocol.Incarnation
+	GrantedMs   int64
+	Revision    uint64 // of the endpoint
+	Reason      string
+}
+
+// Extra is what a submit may carry and most do not.
+type Extra struct {
+	Tags           []Tag // sorted by key
+	CallbackURL    string
+	IdempotencyKey string
+}
+
+// Tag is one label of a job.
+type Tag struct {
+	Key, Value string
+}
+
+// Outcome is how an attempt, or the job itself, ended.
+type Outcome struct {
+	Attempt    uint32
+	GrantedMs  int64 // when the attempt was leased; 0: never
+	StartedMs  int64 // when the handler started; 0: never
+	EndedMs    int64
+	Output     Payload
+	ErrCode    protocol.Code
+	ErrMessage string
+	ErrDetails json.RawMessage
+	Retryable  bool
+	Partial    json.RawMessage
+	Facts      json.RawMessage // JSON of Facts
+	Logs       Payload         // JSON array of protocol.LogLine
+	Chunks     Payload         // JSON array of chunks
+	Agent      protocol.AgentID
+	Revision   uint64
+}
+
+// Facts is what an attempt measured, as carried by its Finish.
+type Facts struct {
+	ColdStart *protocol.ColdStart `json:"coldStart,omitempty"`
+	Usage     *protocol.Usage     `json:"usage,omitempty"`
+	Progress  *protocol.Progress  `json:"progress,omitempty"`
+}
+
+// Endpoint is one endpoint with its newest document and the older revisions
+// that a lease may still name.
+type Endpoint struct {
+	Org      string
+	ID       string
+	Revision uint64
+	Index    uint64
+	Doc      *protocol.Endpoint   // with Org and Revision set; read-only
+	Older    []*protocol.Endpoint // newest first, at most keptRevisions
+	Live     int                  // jobs not terminal
+}
+
+// Agent is an agent's identity.
+type Agent struct {
+	ID          protocol.AgentID
+	Org         string
+	Name        string
+	Incarnation protocol.Incarnation
+	Facts       protocol.AgentFacts
+	Index       uint64
+	SeenMs      int64 // of the newest registration
+}
+
+// Change is one row that a batch changed, as the broker and the board see it.
+type Change struct {
+	Job      *Job // the row after the batch; nil when it was evicted
+	Evicted  protocol.JobID
+	Endpoint *Endpoint // set when an endpoint changed
+	Removed  string    // "org/id" of a deleted endpoint
+	Agent    *Agent    // set when an agent registered
+}
+
+// Changes are the changes of one applied batch, in command order; a job that
+// changed twice appears once, as it is after the batch.
+type Changes struct {
+	Index uint64
+	List  []Change
+}

@@ -1,0 +1,18 @@
+package protocol
+
+// Header names that are Windlass's own or that both sides spell.
+const (
+	HeaderRequestID      = "X-Request-Id"
+	HeaderIdempotencyKey = "Idempotency-Key"
+	HeaderReplayed       = "Idempotent-Replayed"
+	HeaderLastEventID    = "Last-Event-ID"
+	HeaderIndex          = "X-Windlass-Index" // applied raft index behind a read
+)
+
+// Paths of the agent protocol.
+const (
+	PathRegister = "/agent/v1/register"
+	PathSync     = "/agent/v1/sync"
+	PathReport   = "/agent/v1/report"
+	PathBlob     = "/agent/v1/blobs/" // + hex SHA-256: GET an input, PUT an output
+)
