@@ -1,0 +1,56 @@
+# Windlass. Every target works on a machine with Go and make unless it says otherwise.
+
+TAGS    := hashicorpmetrics
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOFLAGS := -tags=$(TAGS) -buildvcs=false
+export GOFLAGS
+
+# The race detector and the NVML build need a C compiler; nothing else does.
+CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
+
+.PHONY: demo build test check verify bench test-clients chaos gen fmt lint race vet nvml clean
+
+demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
+	@sh scripts/demo.sh
+
+build: ## bin/windlass, static; bin/windlass-gpu with NVML where a C compiler exists
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass ./cmd/windlass
+ifeq ($(CC_OK),yes)
+	@$(MAKE) --no-print-directory nvml
+endif
+
+nvml:
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go build -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass-gpu ./cmd/windlass
+
+test: ## all tests that need Go only
+	CGO_ENABLED=0 go test ./...
+
+check: fmt vet lint race ## format, vet, lint, race detector
+
+fmt:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
+
+vet:
+	CGO_ENABLED=0 go vet ./...
+	CGO_ENABLED=0 go vet -tags=$(TAGS),clients ./...
+
+lint:
+	CGO_ENABLED=0 go test ./scripts/lint
+
+race:
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go test -race ./...
+
+chaos: build ## the faults of docs/failure-model.md with real processes
+	go run ./scripts/chaos
+
+verify: chaos ## what CI runs on top of the tests
+
+bench: build ## costs per job; see docs/performance.md
+	go run ./scripts/bench
+
+gen: ## generated code; leaves a clean tree
+	go run ./scripts/gen
+
+clean:
+	rm -rf bin .bench
