@@ -214,16 +214,18 @@ func plainCause(err error) error {
 
 // afterError carries Retry-After beside the error that the caller sees.
 type afterError struct {
-	*protocol.Error
-	wait time.Duration
+	answer *protocol.Error
+	wait   time.Duration
 }
 
-func (e *afterError) Unwrap() error { return e.Error }
+func (e *afterError) Error() string { return e.answer.Error() }
+
+func (e *afterError) Unwrap() error { return e.answer }
 
 func unwrapAfter(err error) error {
 	var after *afterError
 	if errors.As(err, &after) {
-		return after.Error
+		return after.answer
 	}
 	return err
 }
@@ -239,7 +241,7 @@ func readError(resp *http.Response, addr string) error {
 		e.RequestID = resp.Header.Get(protocol.HeaderRequestID)
 	}
 	if wait, ok := retryAfter(resp.Header.Get("Retry-After")); ok {
-		return &afterError{Error: e, wait: wait}
+		return &afterError{answer: e, wait: wait}
 	}
 	return e
 }
