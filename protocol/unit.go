@@ -27,7 +27,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 }
 
 // Size is a number of bytes in an endpoint document, as text: "20GB", "512MB".
-// Units count in powers of 1024, as nvidia-smi does.
+// Units count in powers of 1024, as nvidia-smi does; the most is 8 PB.
 type Size int64
 
 const sizeUnits = "KMGTP"
@@ -55,7 +55,7 @@ func (s *Size) UnmarshalText(b []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(t, 64)
-	if err != nil || v < 0 || v*mul > 1<<62 {
+	if err != nil || !(v >= 0 && v*mul <= 1<<53) {
 		return fmt.Errorf("cannot parse size %q: write a number with a unit, such as 512MB or 20GB", clip(string(b)))
 	}
 	*s = Size(v * mul)
