@@ -38,6 +38,9 @@ type Job struct {
 	Status       protocol.Status
 	Priority     protocol.Priority
 	RetryTimeout bool
+	// Adoptable is set while queued because the newest attempt was released
+	// without a result: only then may a returned agent continue it.
+	Adoptable bool
 }
 
 // Payload is opaque bytes inline, or a reference to a blob.
@@ -66,6 +69,9 @@ type Extra struct {
 	Tags           []Tag // sorted by key
 	CallbackURL    string
 	IdempotencyKey string
+	// ReopenedMs is when the newest run began, if not with the submit: the ttl
+	// counts from it.
+	ReopenedMs int64
 }
 
 // Tag is one label of a job.
@@ -90,6 +96,9 @@ type Outcome struct {
 	Chunks     Payload         // JSON array of chunks
 	Agent      protocol.AgentID
 	Revision   uint64
+	// Reported is set when the attempt's agent wrote this outcome; only then a
+	// repeated Finish of it is answered as done.
+	Reported bool
 }
 
 // Facts is what an attempt measured, as carried by its Finish.
@@ -109,6 +118,7 @@ type Endpoint struct {
 	Doc      *protocol.Endpoint   // with Org and Revision set; read-only
 	Older    []*protocol.Endpoint // newest first, at most keptRevisions
 	Live     int                  // jobs not terminal
+	Queued   int                  // jobs that wait
 }
 
 // Agent is an agent's identity.
@@ -136,4 +146,27 @@ type Change struct {
 type Changes struct {
 	Index uint64
 	List  []Change
+}
+
+// Key is one idempotency key with the job that it names.
+type Key struct {
+	Org, Endpoint, Key string
+	Job                protocol.JobID
+	Hash               [32]byte // of the payload
+	// ExpiresMs is set when the job ends: the key is free again from then on.
+	ExpiresMs int64
+}
+
+// Settings are the replicated limits of the whole cluster.
+type Settings struct {
+	MaxBytes int64 // of the state, above which a Submit is refused; 0: no limit
+}
+
+// Meta is what the state knows beside its rows.
+type Meta struct {
+	Index    uint64 // raft index of the newest batch
+	ClockMs  int64  // the newest batch's clock
+	Seq      uint64 // of the newest submission
+	Revision uint64 // highest revision of a deleted endpoint
+	Settings Settings
 }

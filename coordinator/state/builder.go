@@ -1,0 +1,135 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/go-memdb"
+
+	"windlass/protocol"
+)
+
+// Builder makes tables from the rows of a snapshot: endpoints first, then
+// agents, keys and jobs, each in key order. Counts are derived, not read.
+type Builder struct {
+	db     *memdb.MemDB
+	txn    *memdb.Txn
+	leases leases
+	orgs   map[string]*org
+	names  map[string]string
+	ends   map[endpointID]*Endpoint
+	rows   int
+	bytes  int64
+	last   protocol.JobID
+}
+
+// rowsPerTxn bounds how many tree nodes a restore keeps as writable.
+const rowsPerTxn = 4096
+
+// NewBuilder returns a builder of empty tables.
+func NewBuilder() *Builder {
+	return &Builder{
+		db: newTables(), leases: make(leases), orgs: make(map[string]*org),
+		names: make(map[string]string), ends: make(map[endpointID]*Endpoint),
+	}
+}
+
+// Intern returns a string equal to s that all rows share.
+func (b *Builder) Intern(s string) string {
+	if known, ok := b.names[s]; ok {
+		return known
+	}
+	b.names[s] = s
+	return s
+}
+
+// Endpoint adds an endpoint.
+func (b *Builder) Endpoint(e *Endpoint) error {
+	key := endpointID{e.Org, e.ID}
+	if b.ends[key] != nil {
+		return fmt.Errorf("endpoint %s/%s appears twice", e.Org, e.ID)
+	}
+	b.ends[key] = e
+	b.bytes += e.Size()
+	return nil
+}
+
+// Agent adds an agent.
+func (b *Builder) Agent(a *Agent) error {
+	b.bytes += a.Size()
+	return b.insert(tableAgents, a)
+}
+
+// Key adds an idempotency key.
+func (b *Builder) Key(k *Key) error {
+	b.bytes += k.Size()
+	return b.insert(tableKeys, k)
+}
+
+// Job adds a job, above all ids before.
+func (b *Builder) Job(j *Job) error {
+	if compareJobs(j.ID, b.last) <= 0 {
+		return fmt.Errorf("job %s is out of order", j.ID)
+	}
+	b.last = j.ID
+	b.bytes += j.Size()
+	if (j.Lease != nil) != (j.Status == protocol.StatusInitializing) {
+		return fmt.Errorf("job %s is %s with lease %t", j.ID, j.Status, j.Lease != nil)
+	}
+	b.leases.move(nil, j)
+	if j.Live() {
+		e := b.ends[endpointID{j.Org, j.Target}]
+		if e == nil {
+			return fmt.Errorf("job %s names endpoint %s/%s, which does not exist", j.ID, j.Org, j.Target)
+		}
+		e.Live++
+		if j.Status == protocol.StatusQueued {
+			e.Queued++
+			b.org(j.Org).queued++
+		}
+	}
+	return b.insert(tableJobs, j)
+}
+
+func (b *Builder) org(name string) *org {
+	o := b.orgs[name]
+	if o == nil {
+		o = &org{name: name}
+		b.orgs[name] = o
+	}
+	return o
+}
+
+func (b *Builder) insert(table string, row any) error {
+	if b.txn == nil {
+		b.txn = b.db.Txn(true)
+	}
+	if err := b.txn.Insert(table, row); err != nil {
+		return fmt.Errorf("cannot insert into %s: %w", table, err)
+	}
+	if b.rows++; b.rows%rowsPerTxn == 0 {
+		b.flush()
+	}
+	return nil
+}
+
+func (b *Builder) flush() {
+	if b.txn != nil {
+		b.txn.Commit()
+		b.txn = nil
+	}
+}
+
+// store closes the builder.
+func (b *Builder) store(meta Meta) *Store {
+	// The order of these inserts does not show: the tables are sorted.
+	for _, e := range b.ends {
+		must(b.insert(tableEndpoints, e))
+	}
+	for _, o := range b.orgs {
+		must(b.insert(tableOrgs, o))
+	}
+	b.flush()
+	s := &Store{db: b.db, leases: b.leases}
+	s.view.Store(&View{tables: b.db.Txn(false), feed: newFeed(meta.Index), meta: meta, bytes: b.bytes})
+	return s
+}

@@ -1,0 +1,152 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"hash"
+
+	"windlass/protocol"
+)
+
+// Digest returns a hash over every row in key order and over what is beside the
+// rows except the raft index and the clock, which move even when every command
+// of a batch is refused. Nodes with equal applied index have equal digests.
+func (v *View) Digest() [32]byte {
+	d := digest{h: sha256.New()}
+	d.number(v.meta.Seq)
+	d.number(v.meta.Revision)
+	d.number(uint64(v.meta.Settings.MaxBytes))
+	for _, e := range v.Endpoints("") {
+		d.endpoint(e)
+	}
+	for _, a := range v.Agents() {
+		d.agent(a)
+	}
+	v.Keys(func(k *Key) bool { d.key(k); return true })
+	for j := range rows[Job](v.tables, tableJobs, protocol.JobID{}) {
+		d.job(j)
+	}
+	var sum [32]byte
+	d.h.Sum(sum[:0])
+	return sum
+}
+
+// digest writes fields in an unambiguous form: numbers as 8 bytes, text with
+// its length, absent parts as a flag.
+type digest struct {
+	h   hash.Hash
+	buf [8]byte
+}
+
+func (d *digest) number(n uint64) {
+	binary.BigEndian.PutUint64(d.buf[:], n)
+	d.h.Write(d.buf[:])
+}
+
+func (d *digest) numbers(list ...uint64) {
+	for _, n := range list {
+		d.number(n)
+	}
+}
+
+func (d *digest) bytes(b []byte) {
+	d.number(uint64(len(b)))
+	d.h.Write(b)
+}
+
+func (d *digest) texts(list ...string) {
+	for _, s := range list {
+		d.bytes([]byte(s))
+	}
+}
+
+func (d *digest) flag(b bool) bool {
+	n := uint64(0)
+	if b {
+		n = 1
+	}
+	d.number(n)
+	return b
+}
+
+func (d *digest) json(v any) {
+	b, err := json.Marshal(v)
+	must(err)
+	d.bytes(b)
+}
+
+func (d *digest) payload(p Payload) {
+	if d.flag(p.Ref != nil) {
+		d.bytes(p.Ref.SHA256[:])
+		d.number(uint64(p.Ref.Size))
+		return
+	}
+	d.bytes(p.Inline)
+}
+
+func (d *digest) job(j *Job) {
+	d.bytes(j.ID[:])
+	d.numbers(j.Seq, j.Index)
+	d.texts(j.Org, j.Target)
+	d.numbers(uint64(j.CreatedMs), uint64(j.NotBeforeMs), uint64(j.TTLMs), uint64(j.ExecutionMs))
+	d.payload(j.Input)
+	d.numbers(uint64(j.Attempt), uint64(j.Run), uint64(j.Failures), uint64(j.Losses),
+		uint64(j.MaxAttempts), uint64(j.MaxLosses), uint64(j.Status), uint64(j.Priority))
+	d.flag(j.RetryTimeout)
+	d.flag(j.Adoptable)
+	if l := j.Lease; d.flag(l != nil) {
+		d.bytes(l.Agent[:])
+		d.bytes(l.Incarnation[:])
+		d.numbers(uint64(l.GrantedMs), l.Revision)
+		d.texts(l.Reason)
+	}
+	if x := j.Extra; d.flag(x != nil) {
+		d.texts(x.CallbackURL, x.IdempotencyKey)
+		d.numbers(uint64(x.ReopenedMs), uint64(len(x.Tags)))
+		for _, t := range x.Tags {
+			d.texts(t.Key, t.Value)
+		}
+	}
+	if o := j.Outcome; d.flag(o != nil) {
+		d.outcome(o)
+	}
+}
+
+func (d *digest) outcome(o *Outcome) {
+	d.numbers(uint64(o.Attempt), uint64(o.GrantedMs), uint64(o.StartedMs), uint64(o.EndedMs), o.Revision)
+	d.payload(o.Output)
+	d.payload(o.Logs)
+	d.payload(o.Chunks)
+	d.texts(string(o.ErrCode), o.ErrMessage)
+	d.bytes(o.ErrDetails)
+	d.bytes(o.Partial)
+	d.bytes(o.Facts)
+	d.bytes(o.Agent[:])
+	d.flag(o.Retryable)
+	d.flag(o.Reported)
+}
+
+func (d *digest) endpoint(e *Endpoint) {
+	d.texts(e.Org, e.ID)
+	d.numbers(e.Revision, e.Index, uint64(e.Live), uint64(e.Queued), uint64(len(e.Older)))
+	d.json(e.Doc)
+	for _, doc := range e.Older {
+		d.json(doc)
+	}
+}
+
+func (d *digest) agent(a *Agent) {
+	d.bytes(a.ID[:])
+	d.texts(a.Org, a.Name)
+	d.bytes(a.Incarnation[:])
+	d.json(a.Facts)
+	d.numbers(a.Index, uint64(a.SeenMs))
+}
+
+func (d *digest) key(k *Key) {
+	d.texts(k.Org, k.Endpoint, k.Key)
+	d.bytes(k.Job[:])
+	d.bytes(k.Hash[:])
+	d.number(uint64(k.ExpiresMs))
+}

@@ -1,0 +1,58 @@
+package state
+
+// What a row costs beside its variable parts: struct, tree nodes and key. The
+// sum is what the memory limit is compared with, so it must be the same on
+// every node; it is a formula, not a measurement.
+const (
+	jobOverhead      = 640
+	leaseOverhead    = 80
+	extraOverhead    = 64
+	tagOverhead      = 32
+	outcomeOverhead  = 272
+	blobOverhead     = 48
+	keyOverhead      = 1024 // two indexes
+	agentOverhead    = 1024
+	endpointOverhead = 1024
+	documentOverhead = 1024 // one revision, decoded
+)
+
+// Size returns the bytes that the row counts for.
+func (j *Job) Size() int64 {
+	n := jobOverhead + j.Input.size()
+	if j.Lease != nil {
+		n += leaseOverhead + len(j.Lease.Reason)
+	}
+	if x := j.Extra; x != nil {
+		n += extraOverhead + len(x.CallbackURL) + len(x.IdempotencyKey)
+		for _, t := range x.Tags {
+			n += tagOverhead + len(t.Key) + len(t.Value)
+		}
+	}
+	if o := j.Outcome; o != nil {
+		n += outcomeOverhead + o.Output.size() + o.Logs.size() + o.Chunks.size() +
+			len(o.ErrCode) + len(o.ErrMessage) + len(o.ErrDetails) + len(o.Partial) + len(o.Facts)
+	}
+	return int64(n)
+}
+
+func (p Payload) size() int {
+	if p.Ref != nil {
+		return blobOverhead
+	}
+	return len(p.Inline)
+}
+
+// Size returns the bytes that the row counts for.
+func (k *Key) Size() int64 {
+	return int64(keyOverhead + 2*(len(k.Org)+len(k.Endpoint)+len(k.Key)))
+}
+
+// Size returns the bytes that the row counts for.
+func (a *Agent) Size() int64 {
+	return int64(agentOverhead + len(a.Org) + len(a.Name))
+}
+
+// Size returns the bytes that the row counts for.
+func (e *Endpoint) Size() int64 {
+	return int64(endpointOverhead + len(e.Org) + len(e.ID) + documentOverhead*(1+len(e.Older)))
+}
