@@ -1,6 +1,8 @@
 package board
 
 import (
+	"context"
+
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -85,5 +87,21 @@ func (b *Board) Resync() {
 	}
 	for id := range b.watch {
 		b.wake(id)
+	}
+}
+
+// Run follows the job table until ctx ends, which is its only end.
+func (b *Board) Run(ctx context.Context, store *state.Store) {
+	for ctx.Err() == nil {
+		view := store.View()
+		b.Resync()
+		cursor := store.Subscribe(view.Index())
+		for {
+			changes, err := cursor.Next(ctx)
+			if err != nil {
+				break // the context's end, or a snapshot replaced the tables: start over
+			}
+			b.Observe(&changes)
+		}
 	}
 }
