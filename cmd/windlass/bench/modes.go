@@ -1,0 +1,267 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+// drainLimit bounds the wait for the last results of a measurement.
+const drainLimit = 2 * time.Minute
+
+func (o options) tempDir() string {
+	if o.dir != "" {
+		return o.dir
+	}
+	return os.TempDir()
+}
+
+func runSubmit(ctx context.Context, o options) error {
+	s, err := startServer(ctx, o.dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	l := &load{addr: s.addr}
+	window, cancel := context.WithTimeout(ctx, o.seconds)
+	defer cancel()
+	if err := l.closed(window, o.clients, 0); err != nil {
+		return err
+	}
+	after, err := s.read()
+	if err != nil {
+		return err
+	}
+	n := float64(l.acks.count())
+	rows := append([]row{
+		{"submits", fmt.Sprintf("%.0f/s", n/o.seconds.Seconds())},
+		{"submit p50 / p99", ms(l.acks.quantile(0.5)) + " / " + ms(l.acks.quantile(0.99))},
+	}, costs(before, after, n)...)
+	machine, err := probes(o)
+	if err != nil {
+		return err
+	}
+	return print(o.out, fmt.Sprintf("submit, %d clients", o.clients), append(rows, machine...)...)
+}
+
+func runCycle(ctx context.Context, o options) error {
+	s, err := startServer(ctx, o.dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	f, err := startFleet(ctx, s.addr, o.agents, o.slots, unlimited)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	l := &load{addr: s.addr}
+	window, cancel := context.WithTimeout(ctx, o.seconds)
+	defer cancel()
+	start := time.Now()
+	if err := l.closed(window, o.clients, 0); err != nil {
+		return err
+	}
+	inWindow, err := f.ask(false)
+	if err != nil {
+		return err
+	}
+	window2 := time.Since(start)
+	n := int64(l.acks.count())
+	if _, err := f.waitDone(n, drainLimit); err != nil {
+		return err
+	}
+	total := time.Since(start)
+	after, err := s.read()
+	if err != nil {
+		return err
+	}
+	t, err := f.ask(true)
+	if err != nil {
+		return err
+	}
+	rows := append([]row{
+		{"jobs done while submitting", fmt.Sprintf("%.0f/s", float64(inWindow.Done)/window2.Seconds())},
+		{"jobs done to the last", fmt.Sprintf("%.0f/s (%d jobs)", float64(n)/total.Seconds(), n)},
+		{"submit p50 / p99", ms(l.acks.quantile(0.5)) + " / " + ms(l.acks.quantile(0.99))},
+		{"submit-to-agent p50 / p99", ms(time.Duration(t.StartP50)) + " / " + ms(time.Duration(t.StartP99))},
+	}, costs(before, after, float64(n))...)
+	machine, err := probes(o)
+	if err != nil {
+		return err
+	}
+	return print(o.out, fmt.Sprintf("cycle, %d clients, %d agents of %d slots", o.clients, o.agents, o.slots), append(rows, machine...)...)
+}
+
+// latencyAgents wait idle, so that a job meets a parked poll.
+const latencyAgents = 16
+
+func runLatency(ctx context.Context, o options) error {
+	s, err := startServer(ctx, o.dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	f, err := startFleet(ctx, s.addr, latencyAgents, 1, unlimited)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	l := &load{addr: s.addr}
+	if err := l.open(ctx, o.rate, o.seconds); err != nil {
+		return err
+	}
+	if _, err := f.waitDone(l.sent.Load(), drainLimit); err != nil {
+		return err
+	}
+	t, err := f.ask(true)
+	if err != nil {
+		return err
+	}
+	ack, start := l.acks.quantile(0.5), time.Duration(t.StartP50)
+	rows := []row{
+		{"jobs", fmt.Sprint(l.sent.Load())},
+		{"submit p50 / p99", ms(ack) + " / " + ms(l.acks.quantile(0.99))},
+		{"submit-to-agent p50 / p99", ms(start) + " / " + ms(time.Duration(t.StartP99))},
+		{"submit-to-agent p50 / submit p50", fmt.Sprintf("%.2f", float64(start)/float64(ack))},
+	}
+	machine, err := probes(o)
+	if err != nil {
+		return err
+	}
+	return print(o.out, fmt.Sprintf("latency at %d jobs/s, %d idle agents", o.rate, latencyAgents), append(rows, machine...)...)
+}
+
+// The short queue of a fill, and how much of it one turn runs and replaces.
+const (
+	shortQueue = 10_000
+	fillSample = 4_000
+	fillTurns  = 5
+)
+
+func runFill(ctx context.Context, o options) error {
+	// A low GC target keeps the live heap close to what is reachable, so that
+	// memory per queued job can be read from outside.
+	s, err := startServer(ctx, o.dir, "GOGC=20")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	empty, err := s.read()
+	if err != nil {
+		return err
+	}
+	short, err := behind(ctx, s, shortQueue, o)
+	if err != nil {
+		return err
+	}
+	long, err := behind(ctx, s, o.depth, o)
+	if err != nil {
+		return err
+	}
+	end, err := s.read()
+	if err != nil {
+		return err
+	}
+	perJob := (end.heapLive - empty.heapLive) / float64(o.depth)
+	return print(o.out, "fill",
+		row{fmt.Sprintf("server CPU per job behind %d", shortQueue), fmt.Sprintf("%.1f us", short)},
+		row{fmt.Sprintf("server CPU per job behind %d", o.depth), fmt.Sprintf("%.1f us", long)},
+		row{"ratio", fmt.Sprintf("%.2f", long/short)},
+		row{"live heap per queued job", fmt.Sprintf("%.0f B, %.0f B beyond its input", perJob, perJob-inputSize)},
+		row{"resident memory", fmt.Sprintf("%.0f MiB", end.rss/(1<<20))})
+}
+
+// behind fills the queue to depth, then submits and runs jobs in turns that keep
+// it near there: microseconds of server CPU for one job, submit to result.
+func behind(ctx context.Context, s *server, depth int64, o options) (float64, error) {
+	now, err := s.read()
+	if err != nil {
+		return 0, err
+	}
+	if missing := depth - int64(now.queued); missing > 0 {
+		if err := (&load{addr: s.addr}).closed(ctx, o.clients, missing); err != nil {
+			return 0, err
+		}
+	}
+	var spent, jobs float64
+	for range fillTurns {
+		cpu, n, err := turn(ctx, s, o)
+		if err != nil {
+			return 0, err
+		}
+		spent, jobs = spent+cpu, jobs+n
+	}
+	return spent / jobs * 1e6, nil
+}
+
+// turn runs fillSample waiting jobs and submits as many: CPU seconds and jobs.
+func turn(ctx context.Context, s *server, o options) (cpu, jobs float64, err error) {
+	f, err := startFleet(ctx, s.addr, o.agents, o.slots, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.stop()
+	before, err := s.read()
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := f.allow(fillSample); err != nil {
+		return 0, 0, err
+	}
+	ended, err := f.waitDone(fillSample, drainLimit)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := (&load{addr: s.addr}).closed(ctx, o.clients, ended.Done); err != nil {
+		return 0, 0, err
+	}
+	after, err := s.read()
+	return after.cpu - before.cpu, float64(ended.Done), err
+}
+
+// idleWatch is how long parked polls are watched.
+const idleWatch = 20 * time.Second
+
+func runIdle(ctx context.Context, o options) error {
+	s, err := startServer(ctx, o.dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	f, err := startFleet(ctx, s.addr, o.agents, 1, unlimited)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	parked, err := s.read()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(idleWatch):
+	}
+	after, err := s.read()
+	if err != nil {
+		return err
+	}
+	n := float64(o.agents)
+	return print(o.out, fmt.Sprintf("idle, %d parked polls", o.agents),
+		row{"resident memory per poll", fmt.Sprintf("%.1f KiB", (parked.rss-before.rss)/n/1024)},
+		row{"server CPU", fmt.Sprintf("%.2f%% of a core (beats included)", (after.cpu-parked.cpu)/idleWatch.Seconds()*100)})
+}
