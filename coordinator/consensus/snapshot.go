@@ -1,0 +1,135 @@
+package consensus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// keptSnapshots is the newest and one that a repair can fall back to by hand;
+// raft itself must never do that silently.
+const keptSnapshots = 2
+
+// SnapshotError says that the newest snapshot is not sound. raft would restart
+// from an older one and lose acknowledged commands (reliability D5), so the
+// node does not start at all.
+type SnapshotError struct {
+	Path string
+	Err  error
+}
+
+// Error implements error; it ends with the repair.
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("cannot start: newest snapshot %s is damaged: %v: with other coordinators running, remove this data directory and let this one join again; alone, restore a backup", e.Path, e.Err)
+}
+
+// Unwrap returns what is wrong with it.
+func (e *SnapshotError) Unwrap() error { return e.Err }
+
+// openSnapshots opens dir/snapshots after its newest snapshot has verified.
+func openSnapshots(dir string, verify func(io.Reader) error, log hclog.Logger) (*raft.FileSnapshotStore, error) {
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, log)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open snapshots in %s: %w", dir, err)
+	}
+	if err := checkMeta(filepath.Join(dir, "snapshots")); err != nil {
+		return nil, err
+	}
+	return snaps, verifyNewest(snaps, filepath.Join(dir, "snapshots"), verify)
+}
+
+// checkMeta finds snapshots that raft would pass over because it cannot read
+// what they are; any of them may be the newest.
+func checkMeta(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cannot read snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasSuffix(e.Name(), ".tmp") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		raw, err := os.ReadFile(filepath.Join(path, "meta.json"))
+		var meta raft.SnapshotMeta
+		if err == nil {
+			err = json.Unmarshal(raw, &meta)
+		}
+		if err == nil && meta.ID != e.Name() {
+			err = fmt.Errorf("it calls itself %q", meta.ID)
+		}
+		if err != nil {
+			return &SnapshotError{Path: path, Err: err}
+		}
+	}
+	return nil
+}
+
+func verifyNewest(snaps raft.SnapshotStore, dir string, verify func(io.Reader) error) error {
+	list, err := snaps.List()
+	if err != nil {
+		return fmt.Errorf("cannot list snapshots: %w", err)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	path := filepath.Join(dir, list[0].ID)
+	_, r, err := snaps.Open(list[0].ID) // checks raft's checksum over the whole file
+	if err != nil {
+		return &SnapshotError{Path: path, Err: err}
+	}
+	if verify != nil {
+		err = verify(r)
+	}
+	if err = errors.Join(err, r.Close()); err != nil {
+		return &SnapshotError{Path: path, Err: err}
+	}
+	return nil
+}
+
+// snapshots makes every failed write of a snapshot fatal like any other
+// storage error.
+type snapshots struct {
+	raft.SnapshotStore
+	fail func(error) error
+}
+
+// Create implements raft.SnapshotStore.
+func (s snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(v, index, term, c, ci, t)
+	if err != nil {
+		return nil, s.fail(fmt.Errorf("cannot create snapshot: %w", err))
+	}
+	return &snapshotSink{SnapshotSink: sink, fail: s.fail}, nil
+}
+
+type snapshotSink struct {
+	raft.SnapshotSink
+	fail func(error) error
+}
+
+// Write implements io.Writer.
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(p)
+	if err != nil {
+		err = s.fail(fmt.Errorf("cannot write snapshot: %w", err))
+	}
+	return n, err
+}
+
+// Close implements io.Closer: it syncs, and puts the snapshot in its place.
+func (s *snapshotSink) Close() error {
+	err := s.SnapshotSink.Close()
+	if err != nil && !errors.Is(err, fs.ErrClosed) {
+		err = s.fail(fmt.Errorf("cannot complete snapshot: %w", err))
+	}
+	return err
+}

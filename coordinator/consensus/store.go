@@ -1,0 +1,165 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+const (
+	// stallLimit is how long one write may take before the process ends: a
+	// leader whose disk hangs keeps its leadership for ever, because raft's
+	// heartbeats need no disk (reliability D1). An error would not do: the late
+	// write may still land, after another leader has rewritten that index.
+	stallLimit = 5 * time.Second
+
+	// cachedEntries is the ring of newest entries kept in memory, from which
+	// replication reads. An entry is a whole batch, up to a megabyte, so the
+	// ring is small.
+	cachedEntries = 128
+)
+
+// backend is a log and stable store, as raft-wal and raft's in-memory store
+// are.
+type backend interface {
+	raft.LogStore
+	raft.StableStore
+}
+
+// store is a backend that gives no second chance: the first error, and a write
+// that takes longer than stallLimit, are reported to fatal, and from then on
+// every write fails with the same error, so that nothing is acknowledged by a
+// process that is about to end (DESIGN 6).
+type store struct {
+	backend
+	stall time.Duration
+	fatal func(error)
+
+	failed  atomic.Pointer[error]
+	syncs   atomic.Uint64
+	entries atomic.Uint64
+	bytes   atomic.Uint64
+	nanos   atomic.Uint64
+}
+
+// openWAL opens the log on disk. raft-wal syncs once for each StoreLogs.
+func openWAL(dir string, log hclog.Logger) (*wal.WAL, error) {
+	w, err := wal.Open(dir, wal.WithLogger(log))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open raft log in %s: %w: remove the data directory and let this coordinator join again, or restore a backup", filepath.Clean(dir), err)
+	}
+	return w, nil
+}
+
+// newStore guards b. cached is what raft gets as its log store.
+func newStore(b backend, stall time.Duration, fatal func(error)) (s *store, cached *raft.LogCache, err error) {
+	s = &store{backend: b, stall: stall, fatal: fatal}
+	cached, err = raft.NewLogCache(cachedEntries, s)
+	return s, cached, err
+}
+
+// IsMonotonic implements raft.MonotonicLogStore for the backend: with it, a
+// snapshot install removes the old log, and a restart heals hashicorp/raft#697.
+func (s *store) IsMonotonic() bool {
+	m, ok := s.backend.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// write runs one durable operation under the watchdog.
+func (s *store) write(what string, op func() error) error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	start := time.Now()
+	watchdog := time.AfterFunc(s.stall, func() {
+		s.fail(fmt.Errorf("%s has taken longer than %s: the disk hangs", what, s.stall))
+	})
+	err := op()
+	watchdog.Stop()
+	s.syncs.Add(1)
+	s.nanos.Add(uint64(time.Since(start)))
+	if err != nil {
+		return s.fail(fmt.Errorf("cannot %s: %w", what, err))
+	}
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail makes err the answer to every write from now on and returns it.
+func (s *store) fail(err error) error {
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.fatal(err)
+	}
+	return *s.failed.Load()
+}
+
+func (s *store) read(what string, err error) error {
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	return s.fail(fmt.Errorf("cannot %s: %w", what, err))
+}
+
+// FirstIndex implements raft.LogStore.
+func (s *store) FirstIndex() (uint64, error) {
+	i, err := s.backend.FirstIndex()
+	return i, s.read("read raft log", err)
+}
+
+// LastIndex implements raft.LogStore.
+func (s *store) LastIndex() (uint64, error) {
+	i, err := s.backend.LastIndex()
+	return i, s.read("read raft log", err)
+}
+
+// GetLog implements raft.LogStore.
+func (s *store) GetLog(index uint64, out *raft.Log) error {
+	return s.read("read raft log", s.backend.GetLog(index, out))
+}
+
+// StoreLog implements raft.LogStore.
+func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	n := 0
+	for _, l := range logs {
+		n += len(l.Data)
+	}
+	err := s.write("append to raft log", func() error { return s.backend.StoreLogs(logs) })
+	if err == nil {
+		s.entries.Add(uint64(len(logs)))
+		s.bytes.Add(uint64(n))
+	}
+	return err
+}
+
+// DeleteRange implements raft.LogStore.
+func (s *store) DeleteRange(first, last uint64) error {
+	return s.write("truncate raft log", func() error { return s.backend.DeleteRange(first, last) })
+}
+
+// Set implements raft.StableStore.
+func (s *store) Set(key, value []byte) error {
+	return s.write("write raft state", func() error { return s.backend.Set(key, value) })
+}
+
+// SetUint64 implements raft.StableStore.
+func (s *store) SetUint64(key []byte, value uint64) error {
+	return s.write("write raft state", func() error { return s.backend.SetUint64(key, value) })
+}
+
+// Get implements raft.StableStore. A key that was never set is no fault, and
+// the backends have no common error for it, so errors pass.
+func (s *store) Get(key []byte) ([]byte, error) { return s.backend.Get(key) }
+
+// GetUint64 implements raft.StableStore.
+func (s *store) GetUint64(key []byte) (uint64, error) { return s.backend.GetUint64(key) }

@@ -1,0 +1,107 @@
+package consensus
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// tracker stands between raft and the FSM and knows how far the FSM has come.
+// raft's own applied index is only how far it has handed out.
+type tracker struct {
+	fsm   raft.FSM
+	batch raft.BatchingFSM // fsm, when it takes batches
+	snaps raft.SnapshotStore
+
+	mu      sync.Mutex
+	applied uint64
+	waiters map[chan struct{}]uint64
+}
+
+func newTracker(f raft.FSM, snaps raft.SnapshotStore) *tracker {
+	batch, _ := f.(raft.BatchingFSM)
+	return &tracker{fsm: f, batch: batch, snaps: snaps, waiters: make(map[chan struct{}]uint64)}
+}
+
+// ApplyBatch implements raft.BatchingFSM.
+func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
+	var out []any
+	if t.batch != nil {
+		out = t.batch.ApplyBatch(logs)
+	} else {
+		out = make([]any, len(logs))
+		for i, l := range logs {
+			if l.Type == raft.LogCommand {
+				out[i] = t.fsm.Apply(l)
+			}
+		}
+	}
+	t.advance(logs[len(logs)-1].Index)
+	return out
+}
+
+// Apply implements raft.FSM.
+func (t *tracker) Apply(l *raft.Log) any {
+	return t.ApplyBatch([]*raft.Log{l})[0]
+}
+
+// Snapshot implements raft.FSM.
+func (t *tracker) Snapshot() (raft.FSMSnapshot, error) { return t.fsm.Snapshot() }
+
+// Restore implements raft.FSM. The index is that of the newest snapshot: raft
+// has it in the store before it restores, and an older one is never used.
+func (t *tracker) Restore(r io.ReadCloser) error {
+	if err := t.fsm.Restore(r); err != nil {
+		return err
+	}
+	list, err := t.snaps.List()
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		t.advance(list[0].Index)
+	}
+	return nil
+}
+
+func (t *tracker) advance(index uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.applied = max(t.applied, index)
+	for ch, want := range t.waiters {
+		if want <= t.applied {
+			delete(t.waiters, ch)
+			close(ch)
+		}
+	}
+}
+
+// index is the newest entry that the FSM has applied.
+func (t *tracker) index() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.applied
+}
+
+// wait returns once the FSM has applied index, or with ctx's error.
+func (t *tracker) wait(ctx context.Context, index uint64) error {
+	t.mu.Lock()
+	if t.applied >= index {
+		t.mu.Unlock()
+		return nil
+	}
+	ch := make(chan struct{})
+	t.waiters[ch] = index
+	t.mu.Unlock()
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		t.mu.Lock()
+		delete(t.waiters, ch)
+		t.mu.Unlock()
+		return context.Cause(ctx)
+	}
+}
