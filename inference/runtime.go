@@ -142,3 +142,10 @@ func (f *Failure) Error() string { return string(f.Code) + ": " + f.Message }
 func (f *Failure) JobError() *protocol.JobError {
 	return &protocol.JobError{Code: f.Code, Message: f.Message, Details: f.Details}
 }
+
+// Retirer is implemented by instances that may lose a slot for good: a job that
+// ignored its cancel beside others that go on. A retired instance takes no
+// further job and is to be stopped when its last one ended.
+type Retirer interface {
+	Retired() bool
+}

@@ -46,6 +46,10 @@ type Config struct {
 	// stop before, or the child blocks.
 	Stdout func(io.Reader)
 	Stderr func(io.Reader)
+	// Readers read further pipes, whose write ends are among Extra and whose read
+	// ends are Inputs, in the same way; both have the same length.
+	Inputs  []*os.File
+	Readers []func(io.Reader)
 	// NoCgroup keeps the tree in our own cgroup.
 	NoCgroup bool
 }
@@ -63,7 +67,7 @@ type Process struct {
 	started uint64 // kernel start time of pid, in clock ticks
 	stdin   *os.File
 	group   *cgroup
-	readers []*os.File
+	streams []*stream
 	reading sync.WaitGroup
 	active  atomic.Int64 // unix nanoseconds of the last output
 	exited  chan struct{}
@@ -77,17 +81,15 @@ type Process struct {
 // its own cgroup where ours can be divided.
 func Start(cfg Config) (*Process, error) {
 	defer closeAll(cfg.Extra)
-	if len(cfg.Command) == 0 {
-		return nil, errors.New("cannot start process: the command is empty")
-	}
-	path, err := lookPath(cfg.Command[0], cfg.Dir, cfg.Env)
-	if err != nil {
-		return nil, fmt.Errorf("cannot start process: %w", err)
-	}
 	p := &Process{id: cfg.ID, exited: make(chan struct{}), done: make(chan struct{})}
 	p.touch()
-	files, err := p.pipes(cfg)
+	path, err := lookPath(cfg.Command, cfg.Dir, cfg.Env)
+	var files []*os.File
+	if err == nil {
+		files, err = p.pipes(cfg)
+	}
 	if err != nil {
+		closeAll(cfg.Inputs)
 		return nil, fmt.Errorf("cannot start process: %w", err)
 	}
 	if !cfg.NoCgroup {
@@ -116,43 +118,51 @@ func (p *Process) pipes(cfg Config) ([]*os.File, error) {
 		return nil, err
 	}
 	child := []*os.File{in}
+	var ours []*os.File
 	for range 2 {
 		r, w, err := os.Pipe()
 		if err != nil {
-			closeAll(append(append(child, stdin), p.readers...))
+			closeAll(append(append(child, stdin), ours...))
 			return nil, err
 		}
-		child, p.readers = append(child, w), append(p.readers, r)
+		child, ours = append(child, w), append(ours, r)
 	}
 	p.stdin = stdin
-	for i, read := range []func(io.Reader){cfg.Stdout, cfg.Stderr} {
-		p.Read(p.readers[i], read)
+	ours = append(ours, cfg.Inputs...)
+	for i, read := range append([]func(io.Reader){cfg.Stdout, cfg.Stderr}, cfg.Readers...) {
+		p.read(ours[i], read)
 	}
 	return child, nil
 }
 
-// Read drains r with read for as long as the process lives, as for its standard
-// output; r is the read end of a pipe whose other end is in Config.Extra.
-func (p *Process) Read(r *os.File, read func(io.Reader)) {
+// read drains r with read until its end.
+func (p *Process) read(r *os.File, read func(io.Reader)) {
+	s := &stream{file: r, p: p}
+	p.streams = append(p.streams, s)
 	p.reading.Go(func() {
 		defer func() { _ = r.Close() }()
-		src := &activeReader{r: r, p: p}
 		if read != nil {
-			read(src)
+			read(s)
 		}
-		_, _ = io.Copy(io.Discard, src)
+		_, _ = io.Copy(io.Discard, s)
+		s.busy.Store(false)
 	})
 }
 
-type activeReader struct {
-	r io.Reader
-	p *Process
+// stream is our end of one of the child's output pipes.
+type stream struct {
+	file *os.File
+	p    *Process
+	busy atomic.Bool // bytes were read, and the reader has not come back for more
 }
 
-func (a *activeReader) Read(b []byte) (int, error) {
-	n, err := a.r.Read(b)
+// Read implements io.Reader.
+func (s *stream) Read(b []byte) (int, error) {
+	s.busy.Store(false)
+	n, err := s.file.Read(b)
 	if n > 0 {
-		a.p.touch()
+		s.busy.Store(true)
+		s.p.touch()
 	}
 	return n, err
 }
@@ -201,8 +211,8 @@ func exitOf(state *os.ProcessState, err error) Exit {
 func (p *Process) closePipes() {
 	_ = p.stdin.Close()
 	deadline := time.Now().Add(waitDelay)
-	for _, r := range p.readers {
-		_ = r.SetReadDeadline(deadline)
+	for _, s := range p.streams {
+		_ = s.file.SetReadDeadline(deadline)
 	}
 	p.reading.Wait()
 }
@@ -292,7 +302,11 @@ func closeAll(files []*os.File) {
 }
 
 // lookPath finds the program as the child's own environment would, not as ours.
-func lookPath(name, dir string, env []string) (string, error) {
+func lookPath(command []string, dir string, env []string) (string, error) {
+	if len(command) == 0 || command[0] == "" {
+		return "", errors.New("the command is empty; set runtime.command")
+	}
+	name := command[0]
 	if hasSlash(name) {
 		return name, nil
 	}
