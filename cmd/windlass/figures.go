@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"windlass/protocol"
+)
+
+// figureRows are the measured figures of a job. What was not measured is absent.
+func figureRows(s protocol.JobStatus) []table.Row {
+	var rows []table.Row
+	if s.Metrics != nil && s.Metrics.QueueWait != nil {
+		rows = append(rows, table.Row{"Queue wait", seconds(*s.Metrics.QueueWait)})
+	}
+	if c := s.ColdStart; c != nil {
+		rows = append(rows, table.Row{"Cold start", coldStart(c)})
+	}
+	if s.ExecutionTime != nil {
+		rows = append(rows, table.Row{"Run time", seconds(*s.ExecutionTime)})
+	}
+	if t := tokens(s); t != "" {
+		rows = append(rows, table.Row{"Tokens", t})
+	}
+	if r := s.Resources; r != nil && r.PeakMemoryUsage != "" {
+		rows = append(rows, table.Row{"Peak memory", r.PeakMemoryUsage})
+	}
+	if s.Metrics != nil && s.Metrics.Attempts > 1 {
+		rows = append(rows, table.Row{"Attempts", s.Metrics.Attempts})
+	}
+	return rows
+}
+
+func coldStart(c *protocol.ColdStart) string {
+	if !c.Occurred {
+		return "none, the runtime was warm"
+	}
+	text := seconds(c.Duration)
+	if p := c.Phases; p != nil {
+		text += fmt.Sprintf(" (container start %s, dependency load %s, model load %s)",
+			seconds(p.ContainerStart), seconds(p.DependencyLoad), seconds(p.ModelLoad))
+	}
+	return text
+}
+
+// tokens says how many were made and how fast, if the runtime measured it.
+func tokens(s protocol.JobStatus) string {
+	var parts []string
+	if n, ok := tokenCount(s); ok {
+		parts = append(parts, grouped(n))
+	}
+	if s.Throughput != nil {
+		parts = append(parts, "("+rate(s.Throughput)+")")
+	}
+	if s.Throughput != nil && !strings.HasPrefix(s.Throughput.Unit, "tokens") {
+		return ""
+	}
+	return strings.Join(parts, " ")
+}
+
+func tokenCount(s protocol.JobStatus) (int64, bool) {
+	if s.Execution != nil && s.Execution.TokensProcessed != nil {
+		return *s.Execution.TokensProcessed, true
+	}
+	var meta struct {
+		TokensGenerated *int64 `json:"tokensGenerated"`
+	}
+	if json.Unmarshal(s.Metadata, &meta) == nil && meta.TokensGenerated != nil {
+		return *meta.TokensGenerated, true
+	}
+	return 0, false
+}
+
+func rate(t *protocol.Throughput) string {
+	if t.Value >= 100 {
+		return grouped(int64(t.Value)) + " " + printable(t.Unit)
+	}
+	return fmt.Sprintf("%.1f %s", t.Value, printable(t.Unit))
+}
+
+// sorted walks a map in the order of its keys.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}
