@@ -1,0 +1,78 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"windlass/protocol"
+)
+
+func TestSyncFollowsTheLeader(t *testing.T) {
+	leader, leaderAddr := serve(t, reply(200, protocol.SyncResponse{Seq: 7}))
+	follower, followerAddr := serve(t, reply(200, protocol.SyncResponse{Leader: leaderAddr}))
+	c := newClient(t, followerAddr)
+	for range 2 {
+		r, err := c.Sync(t.Context(), protocol.SyncRequest{Seq: 7})
+		if err != nil || r.Seq != 7 {
+			t.Fatalf("Sync = %+v, %v", r, err)
+		}
+	}
+	if follower.count() != 1 || leader.count() != 2 {
+		t.Fatalf("follower asked %d times, leader %d: want 1 and 2", follower.count(), leader.count())
+	}
+}
+
+func TestAHintWithoutSchemeKeepsIt(t *testing.T) {
+	_, leaderAddr := serve(t, reply(200, protocol.ReportResponse{BeatMs: 5}))
+	_, addr := serve(t, reply(200, protocol.ReportResponse{Leader: strings.TrimPrefix(leaderAddr, "http://")}))
+	if r, err := newClient(t, addr).Report(t.Context(), protocol.ReportRequest{}); err != nil || r.BeatMs != 5 {
+		t.Fatalf("Report = %+v, %v", r, err)
+	}
+}
+
+func TestHintsInACircleEnd(t *testing.T) {
+	var addr string
+	a, addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		reply(200, protocol.SyncResponse{Leader: "http://" + r.Host})(w, r)
+	})
+	_, err := newClient(t, addr).Sync(t.Context(), protocol.SyncRequest{})
+	if protocol.CodeOf(err) != protocol.CodeNoLeader || a.count() != maxHops+1 {
+		t.Fatalf("%v after %d requests", err, a.count())
+	}
+}
+
+func TestALostPollIsNotSentAgain(t *testing.T) {
+	a, addr := serve(t, cut)
+	b, other := serve(t, reply(200, protocol.SyncResponse{}))
+	_, err := newClient(t, addr, other).Sync(t.Context(), protocol.SyncRequest{})
+	if !errors.Is(err, ErrUnreachable) || a.count() != 1 || b.count() != 0 {
+		t.Fatalf("%v after %d and %d requests", err, a.count(), b.count())
+	}
+}
+
+func TestADeadCoordinatorIsPassedOver(t *testing.T) {
+	_, addr := serve(t, reply(200, protocol.SyncResponse{Seq: 1}))
+	if r, err := newClient(t, deadAddr(t), addr).Sync(t.Context(), protocol.SyncRequest{}); err != nil || r.Seq != 1 {
+		t.Fatalf("Sync = %+v, %v", r, err)
+	}
+}
+
+func TestPutBlobSendsTheWholeBodyAgain(t *testing.T) {
+	a, addr := serve(t, cut, reply(200, struct{}{}))
+	err := newClient(t, addr).PutBlob(t.Context(), "abc", 5, bytes.NewReader([]byte("hello")))
+	if err != nil || a.count() != 2 || a.bodies[1] != "hello" {
+		t.Fatalf("%v after %d requests: %q", err, a.count(), a.bodies)
+	}
+}
+
+func TestPutBlobDoesNotSendHalfABody(t *testing.T) {
+	a, addr := serve(t, cut)
+	err := newClient(t, addr).PutBlob(t.Context(), "abc", 5, io.MultiReader(strings.NewReader("hello")))
+	if !errors.Is(err, ErrUnreachable) || a.count() != 1 {
+		t.Fatalf("%v after %d requests", err, a.count())
+	}
+}
