@@ -11,15 +11,16 @@ import (
 // Builder makes tables from the rows of a snapshot: endpoints first, then
 // agents, keys and jobs, each in key order. Counts are derived, not read.
 type Builder struct {
-	db     *memdb.MemDB
-	txn    *memdb.Txn
-	leases leases
-	orgs   map[string]*org
-	names  map[string]string
-	ends   map[endpointID]*Endpoint
-	rows   int
-	bytes  int64
-	last   protocol.JobID
+	db      *memdb.MemDB
+	txn     *memdb.Txn
+	leases  leases
+	orgs    map[string]*org
+	names   map[string]string
+	ends    map[endpointID]*Endpoint
+	counted []any // endpoints and organisations, written when their counts are known
+	rows    int
+	bytes   int64
+	last    protocol.JobID
 }
 
 // rowsPerTxn bounds how many tree nodes a restore keeps as writable.
@@ -49,6 +50,7 @@ func (b *Builder) Endpoint(e *Endpoint) error {
 		return fmt.Errorf("endpoint %s/%s appears twice", e.Org, e.ID)
 	}
 	b.ends[key] = e
+	b.counted = append(b.counted, e)
 	b.bytes += e.Size()
 	return nil
 }
@@ -95,6 +97,7 @@ func (b *Builder) org(name string) *org {
 	if o == nil {
 		o = &org{name: name}
 		b.orgs[name] = o
+		b.counted = append(b.counted, o)
 	}
 	return o
 }
@@ -121,12 +124,12 @@ func (b *Builder) flush() {
 
 // store closes the builder.
 func (b *Builder) store(meta Meta) *Store {
-	// The order of these inserts does not show: the tables are sorted.
-	for _, e := range b.ends {
-		must(b.insert(tableEndpoints, e))
-	}
-	for _, o := range b.orgs {
-		must(b.insert(tableOrgs, o))
+	for _, row := range b.counted {
+		table := tableOrgs
+		if _, ok := row.(*Endpoint); ok {
+			table = tableEndpoints
+		}
+		must(b.insert(table, row))
 	}
 	b.flush()
 	s := &Store{db: b.db, leases: b.leases}

@@ -53,8 +53,8 @@ func (t *Txn) changes() []Change {
 }
 
 // DropExpiredKeys removes up to limit keys that are free at the given clock,
-// those that became free first.
-func (t *Txn) DropExpiredKeys(clockMs int64, limit int) {
+// those that became free first, and returns how many.
+func (t *Txn) DropExpiredKeys(clockMs int64, limit int) int {
 	var found []*Key
 	it, err := t.base.tables.LowerBound(tableKeys, indexExpires, int64(0))
 	must(err)
@@ -73,13 +73,14 @@ func (t *Txn) DropExpiredKeys(clockMs int64, limit int) {
 		}
 	}
 	slices.SortFunc(found, compareExpiry)
-	for _, k := range found[:min(limit, len(found))] {
+	found = found[:min(limit, len(found))]
+	for _, k := range found {
 		t.changeKey(keyID{k.Org, k.Endpoint, k.Key}, nil)
 	}
+	return len(found)
 }
 
 func compareExpiry(a, b *Key) int {
 	return cmp.Or(cmp.Compare(a.ExpiresMs, b.ExpiresMs),
 		bytes.Compare(compose(a.Org, a.Endpoint, a.Key), compose(b.Org, b.Endpoint, b.Key)))
 }
-

@@ -1,0 +1,208 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"windlass/protocol"
+)
+
+// idSize is the length of every id in a command: a raw ULID.
+const idSize = 16
+
+// hashSize is the length of a SHA-256.
+const hashSize = 32
+
+// Check says whether a command has the form that Apply relies on: ids and
+// hashes of the right length, names without a zero byte, known enumerations.
+// What a command means against the state is Apply's affair. The error wraps
+// ErrInvalid.
+func Check(c *Command) error {
+	var err error
+	switch op := c.GetOp().(type) {
+	case *Command_Submit:
+		err = checkSubmit(op.Submit)
+	case *Command_Lease:
+		err = cmp.Or(checkText(op.Lease.GetReason()),
+			checkIDs("job, agent and incarnation", op.Lease.GetJob(), op.Lease.GetAgent(), op.Lease.GetIncarnation()))
+	case *Command_Finish:
+		err = checkFinish(op.Finish)
+	case *Command_Release:
+		err = checkRelease(op.Release)
+	case *Command_ExpireTtl:
+		err = checkIDs("job", op.ExpireTtl.GetJob())
+	case *Command_Cancel:
+		err = cmp.Or(checkText(op.Cancel.GetOrg()), checkIDs("job", op.Cancel.GetJob()))
+	case *Command_Reopen:
+		err = cmp.Or(checkText(op.Reopen.GetOrg()), checkIDs("job", op.Reopen.GetJob()))
+	case *Command_Register:
+		err = checkRegister(op.Register)
+	case *Command_Adopt:
+		err = checkIDs("job, agent and incarnation", op.Adopt.GetJob(), op.Adopt.GetAgent(), op.Adopt.GetIncarnation())
+	case *Command_PutEndpoint:
+		err = checkNames("org and endpoint", op.PutEndpoint.GetOrg(), op.PutEndpoint.GetId())
+	case *Command_DeleteEndpoint:
+		err = checkNames("org and endpoint", op.DeleteEndpoint.GetOrg(), op.DeleteEndpoint.GetId())
+	case *Command_Evict:
+		err = checkIDs("every job", op.Evict.GetJobs()...)
+	case *Command_PutSettings:
+		if op.PutSettings.GetMaxBytes() < 0 {
+			err = fmt.Errorf("max_bytes must not be negative")
+		}
+	default:
+		err = fmt.Errorf("it has no operation")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+func checkSubmit(s *Submit) error {
+	if err := checkIDs("job", s.GetJob()); err != nil {
+		return err
+	}
+	if err := checkNames("org and endpoint", s.GetOrg(), s.GetEndpoint()); err != nil {
+		return err
+	}
+	if p := s.GetPriority(); p > protocol.Priorities || !protocol.Priority(p).Valid() {
+		return fmt.Errorf("priority %d is unknown", p)
+	}
+	if s.GetIdempotencyKey() != "" && len(s.GetPayloadHash()) != hashSize {
+		return fmt.Errorf("an idempotency key needs a payload hash of %d bytes", hashSize)
+	}
+	for _, t := range s.GetTags() {
+		if err := checkText(t.GetKey(), t.GetValue()); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()))
+}
+
+func checkFinish(f *Finish) error {
+	if err := checkIDs("job, agent and incarnation", f.GetJob(), f.GetAgent(), f.GetIncarnation()); err != nil {
+		return err
+	}
+	switch protocol.Outcome(f.GetOutcome()) {
+	case protocol.OutcomeCompleted, protocol.OutcomeFailed, protocol.OutcomeTimeout, protocol.OutcomeCancelled:
+	default:
+		return fmt.Errorf("outcome is unknown")
+	}
+	return cmp.Or(checkText(f.GetErrorCode(), f.GetErrorMessage()),
+		checkPayloads(f.GetOutput(), f.GetLogs(), f.GetChunks()))
+}
+
+func checkRelease(r *Release) error {
+	if _, ok := Release_Reason_name[int32(r.GetReason())]; !ok || r.GetReason() == Release_UNSPECIFIED {
+		return fmt.Errorf("release reason %d is unknown", r.GetReason())
+	}
+	return cmp.Or(checkText(r.GetDetail()),
+		checkIDs("job, agent and incarnation", r.GetJob(), r.GetAgent(), r.GetIncarnation()))
+}
+
+func checkRegister(r *Register) error {
+	if err := cmp.Or(checkText(r.GetName(), r.GetOrg()),
+		checkIDs("agent and incarnation", r.GetAgent(), r.GetIncarnation())); err != nil {
+		return err
+	}
+	for _, h := range r.GetHeld() {
+		if err := checkIDs("held job", h.GetJob()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkIDs(what string, ids ...[]byte) error {
+	for _, id := range ids {
+		if len(id) != idSize {
+			return fmt.Errorf("%s must be %d bytes", what, idSize)
+		}
+		if [idSize]byte(id) == ([idSize]byte{}) {
+			return fmt.Errorf("%s must not be zero", what)
+		}
+	}
+	return nil
+}
+
+func checkNames(what string, names ...string) error {
+	for _, n := range names {
+		if n == "" || strings.IndexByte(n, 0) >= 0 {
+			return fmt.Errorf("%s must not be empty or hold a zero byte", what)
+		}
+	}
+	return checkText(names...)
+}
+
+// checkText refuses what protobuf would refuse for the whole batch.
+func checkText(list ...string) error {
+	for _, s := range list {
+		if !utf8.ValidString(s) {
+			return fmt.Errorf("text must be UTF-8")
+		}
+	}
+	return nil
+}
+
+func checkPayloads(list ...*Payload) error {
+	for _, p := range list {
+		switch {
+		case len(p.GetSha256()) == 0:
+		case len(p.GetSha256()) != hashSize:
+			return fmt.Errorf("a blob's hash must be %d bytes", hashSize)
+		case len(p.GetInline()) > 0:
+			return fmt.Errorf("a payload is inline or a blob, not both")
+		}
+	}
+	return nil
+}
+
+// hasUnknown reports fields that this version does not know, at every level.
+func hasUnknown(c *Command) bool {
+	if len(c.ProtoReflect().GetUnknown()) > 0 {
+		return true
+	}
+	switch op := c.GetOp().(type) {
+	case *Command_Submit:
+		return anyUnknown(op.Submit) || anyUnknown(op.Submit.GetInput()) || anyUnknown(op.Submit.GetTags()...)
+	case *Command_Finish:
+		f := op.Finish
+		return anyUnknown(f) || anyUnknown(f.GetOutput(), f.GetLogs(), f.GetChunks())
+	case *Command_Register:
+		return anyUnknown(op.Register) || anyUnknown(op.Register.GetHeld()...)
+	case *Command_Lease:
+		return anyUnknown(op.Lease)
+	case *Command_Release:
+		return anyUnknown(op.Release)
+	case *Command_ExpireTtl:
+		return anyUnknown(op.ExpireTtl)
+	case *Command_Cancel:
+		return anyUnknown(op.Cancel)
+	case *Command_Reopen:
+		return anyUnknown(op.Reopen)
+	case *Command_Adopt:
+		return anyUnknown(op.Adopt)
+	case *Command_PutEndpoint:
+		return anyUnknown(op.PutEndpoint)
+	case *Command_DeleteEndpoint:
+		return anyUnknown(op.DeleteEndpoint)
+	case *Command_Evict:
+		return anyUnknown(op.Evict)
+	case *Command_PutSettings:
+		return anyUnknown(op.PutSettings)
+	}
+	return true // no operation, or one that is not known here
+}
+
+func anyUnknown[M proto.Message](list ...M) bool {
+	for _, m := range list {
+		if len(m.ProtoReflect().GetUnknown()) > 0 {
+			return true
+		}
+	}
+	return false
+}

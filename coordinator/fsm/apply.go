@@ -1,0 +1,93 @@
+package fsm
+
+import (
+	"fmt"
+
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// step applies the commands of one log.
+type step struct {
+	txn   *state.Txn
+	index uint64
+	clock int64
+}
+
+func apply(txn *state.Txn, index uint64, batch *command.Batch) []command.Result {
+	s := step{txn: txn, index: index, clock: txn.Clock(batch.GetClockMs())}
+	results := make([]command.Result, len(batch.GetCommands()))
+	for i, c := range batch.GetCommands() {
+		results[i] = s.one(c)
+		results[i].Index = index
+	}
+	return results
+}
+
+func (s *step) one(c *command.Command) command.Result {
+	switch op := c.GetOp().(type) {
+	case *command.Command_Submit:
+		return s.submit(op.Submit)
+	case *command.Command_Lease:
+		return s.lease(op.Lease)
+	case *command.Command_Finish:
+		return s.finish(op.Finish)
+	case *command.Command_Release:
+		return s.release(op.Release)
+	case *command.Command_ExpireTtl:
+		return s.expire(op.ExpireTtl)
+	case *command.Command_Cancel:
+		return s.cancel(op.Cancel)
+	case *command.Command_Reopen:
+		return s.reopen(op.Reopen)
+	case *command.Command_Register:
+		return s.register(op.Register)
+	case *command.Command_Adopt:
+		return s.adopt(op.Adopt)
+	case *command.Command_PutEndpoint:
+		return s.putEndpoint(op.PutEndpoint)
+	case *command.Command_DeleteEndpoint:
+		return s.deleteEndpoint(op.DeleteEndpoint)
+	case *command.Command_Evict:
+		return s.evict(op.Evict)
+	case *command.Command_PutSettings:
+		return s.putSettings(op.PutSettings)
+	}
+	panic(fmt.Errorf("cannot apply command %T: %w", c.GetOp(), command.ErrUnknown))
+}
+
+// refuse is the answer of a command that changed nothing.
+func refuse(code protocol.Code, message string) command.Result {
+	return command.Result{Code: code, Message: message}
+}
+
+// replayed is the answer of a command that had been applied before.
+func replayed() command.Result { return command.Result{Replayed: true} }
+
+// copyOf returns a job row to change and put.
+func (s *step) copyOf(j *state.Job) *state.Job {
+	n := *j
+	n.Index = s.index
+	return &n
+}
+
+// live says whether the agent is registered with that incarnation; if not, the
+// result refuses.
+func (s *step) live(agent protocol.AgentID, incarnation protocol.Incarnation) (command.Result, bool) {
+	a := s.txn.Agent(agent)
+	if a == nil {
+		return refuse(protocol.CodeUnknownAgent, "The agent is not registered"), false
+	}
+	if a.Incarnation != incarnation {
+		return refuse(protocol.CodeStaleIncarnation, "Another life of this agent is registered"), false
+	}
+	return command.Result{}, true
+}
+
+func payload(p *command.Payload) state.Payload {
+	if len(p.GetSha256()) == 0 {
+		return state.Payload{Inline: p.GetInline()}
+	}
+	return state.Payload{Ref: &state.Blob{SHA256: [32]byte(p.GetSha256()), Size: p.GetSize()}}
+}

@@ -1,0 +1,173 @@
+package fsm
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/proto"
+
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+func metaOf(m *HeaderRecord) state.Meta {
+	return state.Meta{
+		Index: m.GetIndex(), ClockMs: m.GetClockMs(), Seq: m.GetSeq(), Revision: m.GetRevision(),
+		Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
+	}
+}
+
+func (r *recordReader) endpoint(m *EndpointRecord) error {
+	e := &state.Endpoint{
+		Org: r.to.Intern(m.GetOrg()), ID: r.to.Intern(m.GetId()),
+		Revision: m.GetRevision(), Index: m.GetIndex(), Doc: new(protocol.Endpoint),
+	}
+	if err := json.Unmarshal(m.GetDoc(), e.Doc); err != nil {
+		return fmt.Errorf("cannot decode endpoint %s/%s: %w", e.Org, e.ID, err)
+	}
+	for _, raw := range m.GetOlder() {
+		doc := new(protocol.Endpoint)
+		if err := json.Unmarshal(raw, doc); err != nil {
+			return fmt.Errorf("cannot decode an older revision of %s/%s: %w", e.Org, e.ID, err)
+		}
+		e.Older = append(e.Older, doc)
+	}
+	return r.to.Endpoint(e)
+}
+
+func (r *recordReader) agent(m *AgentRecord) error {
+	a := &state.Agent{Org: m.GetOrg(), Name: m.GetName(), Index: m.GetIndex(), SeenMs: m.GetSeenMs()}
+	if err := fill("agent", a.ID[:], m.GetId(), a.Incarnation[:], m.GetIncarnation()); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(m.GetFacts(), &a.Facts); err != nil {
+		return fmt.Errorf("cannot decode the facts of %s: %w", a.ID, err)
+	}
+	return r.to.Agent(a)
+}
+
+func (r *recordReader) key(m *KeyRecord) error {
+	k := &state.Key{
+		Org: r.to.Intern(m.GetOrg()), Endpoint: r.to.Intern(m.GetEndpoint()), Key: m.GetKey(), ExpiresMs: m.GetExpiresMs(),
+	}
+	if err := fill("idempotency key", k.Job[:], m.GetJob(), k.Hash[:], m.GetHash()); err != nil {
+		return err
+	}
+	return r.to.Key(k)
+}
+
+func (r *recordReader) job(m *JobRecord) error {
+	j := &state.Job{
+		Seq: m.GetSeq(), Index: m.GetIndex(), Org: r.to.Intern(m.GetOrg()), Target: r.to.Intern(m.GetEndpoint()),
+		CreatedMs: m.GetCreatedMs(), NotBeforeMs: m.GetNotBeforeMs(), TTLMs: m.GetTtlMs(), ExecutionMs: m.GetExecutionMs(),
+		Attempt: m.GetAttempt(), Run: m.GetRun(), Status: protocol.Status(m.GetStatus()), Priority: protocol.Priority(m.GetPriority()),
+		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(),
+		Failures: uint16(m.GetFailures()), Losses: uint16(m.GetLosses()),
+		MaxAttempts: uint16(m.GetMaxAttempts()), MaxLosses: uint16(m.GetMaxLosses()),
+	}
+	if max(m.GetFailures(), m.GetLosses(), m.GetMaxAttempts(), m.GetMaxLosses()) > math.MaxUint16 {
+		return fmt.Errorf("a job's counter is out of range")
+	}
+	if m.GetStatus() == 0 || m.GetStatus() > uint32(protocol.StatusPaused) || m.GetPriority() > protocol.Priorities || !j.Priority.Valid() {
+		return fmt.Errorf("a job has status %d and priority %d", m.GetStatus(), m.GetPriority())
+	}
+	if err := fill("job", j.ID[:], m.GetId()); err != nil {
+		return err
+	}
+	var err error
+	if j.Input, err = payloadOf(m.GetInput()); err != nil {
+		return err
+	}
+	if j.Lease, err = leaseOf(m.GetLease()); err != nil {
+		return err
+	}
+	if j.Outcome, err = outcomeOf(m.GetOutcome()); err != nil {
+		return err
+	}
+	if j.Extra, err = extraOf(m.GetExtra()); err != nil {
+		return err
+	}
+	return r.to.Job(j)
+}
+
+func payloadOf(m *PayloadRecord) (state.Payload, error) {
+	if err := known(m); err != nil {
+		return state.Payload{}, err
+	}
+	if len(m.GetSha256()) == 0 {
+		return state.Payload{Inline: m.GetInline()}, nil
+	}
+	ref := &state.Blob{Size: m.GetSize()}
+	return state.Payload{Ref: ref}, fill("blob", ref.SHA256[:], m.GetSha256())
+}
+
+func leaseOf(m *LeaseRecord) (*state.Lease, error) {
+	if m == nil {
+		return nil, nil
+	}
+	l := &state.Lease{GrantedMs: m.GetGrantedMs(), Revision: m.GetRevision(), Reason: m.GetReason()}
+	if err := fill("lease", l.Agent[:], m.GetAgent(), l.Incarnation[:], m.GetIncarnation()); err != nil {
+		return nil, err
+	}
+	return l, known(m)
+}
+
+func extraOf(m *ExtraRecord) (*state.Extra, error) {
+	if m == nil {
+		return nil, nil
+	}
+	x := &state.Extra{CallbackURL: m.GetCallbackUrl(), IdempotencyKey: m.GetIdempotencyKey(), ReopenedMs: m.GetReopenedMs()}
+	for _, t := range m.GetTags() {
+		if err := known(t); err != nil {
+			return nil, err
+		}
+		x.Tags = append(x.Tags, state.Tag{Key: t.GetKey(), Value: t.GetValue()})
+	}
+	return x, known(m)
+}
+
+func outcomeOf(m *OutcomeRecord) (*state.Outcome, error) {
+	if m == nil {
+		return nil, nil
+	}
+	o := &state.Outcome{
+		Attempt: m.GetAttempt(), GrantedMs: m.GetGrantedMs(), StartedMs: m.GetStartedMs(), EndedMs: m.GetEndedMs(),
+		ErrCode: protocol.Code(m.GetErrCode()), ErrMessage: m.GetErrMessage(), ErrDetails: m.GetErrDetails(),
+		Retryable: m.GetRetryable(), Partial: m.GetPartial(), Facts: m.GetFacts(),
+		Revision: m.GetRevision(), Reported: m.GetReported(),
+	}
+	var err error
+	if o.Output, err = payloadOf(m.GetOutput()); err != nil {
+		return nil, err
+	}
+	if o.Logs, err = payloadOf(m.GetLogs()); err != nil {
+		return nil, err
+	}
+	if o.Chunks, err = payloadOf(m.GetChunks()); err != nil {
+		return nil, err
+	}
+	if err := fill("outcome", o.Agent[:], m.GetAgent()); err != nil {
+		return nil, err
+	}
+	return o, known(m)
+}
+
+// known refuses a nested record with fields of a newer version.
+func known(m proto.Message) error {
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		return fmt.Errorf("a %s has fields of a newer version", m.ProtoReflect().Descriptor().Name())
+	}
+	return nil
+}
+
+// fill copies pairs of (to, from) of equal length.
+func fill(what string, pairs ...[]byte) error {
+	for i := 0; i < len(pairs); i += 2 {
+		if len(pairs[i]) != len(pairs[i+1]) {
+			return fmt.Errorf("a part of a %s has %d bytes instead of %d", what, len(pairs[i+1]), len(pairs[i]))
+		}
+		copy(pairs[i], pairs[i+1])
+	}
+	return nil
+}

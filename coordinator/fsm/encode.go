@@ -1,0 +1,86 @@
+package fsm
+
+import (
+	"windlass/coordinator/state"
+)
+
+func headerRecord(m state.Meta) *HeaderRecord {
+	return &HeaderRecord{
+		Index: m.Index, ClockMs: m.ClockMs, Seq: m.Seq, Revision: m.Revision, MaxBytes: m.Settings.MaxBytes,
+	}
+}
+
+func endpointRecord(e *state.Endpoint) *EndpointRecord {
+	r := &EndpointRecord{Org: e.Org, Id: e.ID, Revision: e.Revision, Index: e.Index, Doc: encode(e.Doc)}
+	for _, doc := range e.Older {
+		r.Older = append(r.Older, encode(doc))
+	}
+	return r
+}
+
+func agentRecord(a *state.Agent) *AgentRecord {
+	return &AgentRecord{
+		Id: a.ID[:], Org: a.Org, Name: a.Name, Incarnation: a.Incarnation[:],
+		Facts: encode(a.Facts), Index: a.Index, SeenMs: a.SeenMs,
+	}
+}
+
+func keyRecord(k *state.Key) *KeyRecord {
+	return &KeyRecord{
+		Org: k.Org, Endpoint: k.Endpoint, Key: k.Key, Job: k.Job[:], Hash: k.Hash[:], ExpiresMs: k.ExpiresMs,
+	}
+}
+
+func jobRecord(j *state.Job) *JobRecord {
+	return &JobRecord{
+		Id: j.ID[:], Seq: j.Seq, Index: j.Index, Org: j.Org, Endpoint: j.Target,
+		CreatedMs: j.CreatedMs, NotBeforeMs: j.NotBeforeMs, TtlMs: j.TTLMs, ExecutionMs: j.ExecutionMs,
+		Input: payloadRecord(j.Input), Lease: leaseRecord(j.Lease), Extra: extraRecord(j.Extra), Outcome: outcomeRecord(j.Outcome),
+		Attempt: j.Attempt, Run: j.Run, Failures: uint32(j.Failures), Losses: uint32(j.Losses),
+		MaxAttempts: uint32(j.MaxAttempts), MaxLosses: uint32(j.MaxLosses),
+		Status: uint32(j.Status), Priority: uint32(j.Priority), RetryTimeout: j.RetryTimeout, Adoptable: j.Adoptable,
+	}
+}
+
+func payloadRecord(p state.Payload) *PayloadRecord {
+	switch {
+	case p.Ref != nil:
+		return &PayloadRecord{Sha256: p.Ref.SHA256[:], Size: p.Ref.Size}
+	case len(p.Inline) > 0:
+		return &PayloadRecord{Inline: p.Inline}
+	}
+	return nil
+}
+
+func leaseRecord(l *state.Lease) *LeaseRecord {
+	if l == nil {
+		return nil
+	}
+	return &LeaseRecord{
+		Agent: l.Agent[:], Incarnation: l.Incarnation[:], GrantedMs: l.GrantedMs, Revision: l.Revision, Reason: l.Reason,
+	}
+}
+
+func extraRecord(x *state.Extra) *ExtraRecord {
+	if x == nil {
+		return nil
+	}
+	r := &ExtraRecord{CallbackUrl: x.CallbackURL, IdempotencyKey: x.IdempotencyKey, ReopenedMs: x.ReopenedMs}
+	for _, t := range x.Tags {
+		r.Tags = append(r.Tags, &TagRecord{Key: t.Key, Value: t.Value})
+	}
+	return r
+}
+
+func outcomeRecord(o *state.Outcome) *OutcomeRecord {
+	if o == nil {
+		return nil
+	}
+	return &OutcomeRecord{
+		Attempt: o.Attempt, GrantedMs: o.GrantedMs, StartedMs: o.StartedMs, EndedMs: o.EndedMs,
+		Output: payloadRecord(o.Output), Logs: payloadRecord(o.Logs), Chunks: payloadRecord(o.Chunks),
+		ErrCode: string(o.ErrCode), ErrMessage: o.ErrMessage, ErrDetails: o.ErrDetails,
+		Retryable: o.Retryable, Partial: o.Partial, Facts: o.Facts,
+		Agent: o.Agent[:], Revision: o.Revision, Reported: o.Reported,
+	}
+}

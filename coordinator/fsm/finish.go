@@ -1,0 +1,85 @@
+package fsm
+
+import (
+	"cmp"
+
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+func (s *step) finish(c *command.Finish) command.Result {
+	j := s.txn.Job(protocol.JobID(c.GetJob()))
+	agent := protocol.AgentID(c.GetAgent())
+	if !holds(j, c.GetAttempt(), agent, protocol.Incarnation(c.GetIncarnation())) {
+		if reported(j, c.GetAttempt(), agent) {
+			return replayed()
+		}
+		return stale()
+	}
+	n := s.copyOf(j)
+	n.Lease = nil
+	n.Outcome = s.outcome(c, j.Lease)
+	retry := s.settle(n, protocol.Outcome(c.GetOutcome()))
+	if retry {
+		n.Status = protocol.StatusQueued
+		n.NotBeforeMs = c.GetNotBeforeMs()
+	} else {
+		s.holdKey(n)
+	}
+	s.txn.PutJob(n)
+	return command.Result{}
+}
+
+// settle sets the status that the outcome leads to; it returns true, and sets
+// none, when the job gets another attempt.
+func (s *step) settle(n *state.Job, outcome protocol.Outcome) (retry bool) {
+	switch outcome {
+	case protocol.OutcomeCompleted:
+		n.Status = protocol.StatusCompleted
+		return false
+	case protocol.OutcomeCancelled:
+		n.Status = protocol.StatusCancelled
+		n.Outcome.ErrCode = cmp.Or(n.Outcome.ErrCode, protocol.CodeCancelled)
+		return false
+	case protocol.OutcomeTimeout:
+		n.Status = protocol.StatusTimeout
+		n.Outcome.ErrCode = protocol.CodeExecutionTimeout
+		n.Outcome.Retryable = n.RetryTimeout
+	default:
+		n.Status = protocol.StatusFailed
+	}
+	n.Failures++
+	return n.Outcome.Retryable && n.Failures < n.MaxAttempts
+}
+
+// reported says whether this agent's result of the newest attempt was applied.
+func reported(j *state.Job, attempt uint32, agent protocol.AgentID) bool {
+	return j != nil && j.Attempt == attempt && j.Outcome != nil && j.Outcome.Reported &&
+		j.Outcome.Attempt == attempt && j.Outcome.Agent == agent
+}
+
+func (s *step) outcome(c *command.Finish, lease *state.Lease) *state.Outcome {
+	o := &state.Outcome{
+		Attempt:    c.GetAttempt(),
+		GrantedMs:  lease.GrantedMs,
+		StartedMs:  c.GetStartedMs(),
+		EndedMs:    c.GetEndedMs(),
+		Output:     payload(c.GetOutput()),
+		ErrCode:    protocol.Code(c.GetErrorCode()),
+		ErrMessage: c.GetErrorMessage(),
+		ErrDetails: c.GetErrorDetails(),
+		Retryable:  c.GetRetryable(),
+		Partial:    c.GetPartial(),
+		Facts:      c.GetFacts(),
+		Logs:       payload(c.GetLogs()),
+		Chunks:     payload(c.GetChunks()),
+		Agent:      lease.Agent,
+		Revision:   lease.Revision,
+		Reported:   true,
+	}
+	if o.EndedMs == 0 {
+		o.EndedMs = s.clock
+	}
+	return o
+}

@@ -1,0 +1,120 @@
+package fsm
+
+import (
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+func (s *step) expire(c *command.ExpireTTL) command.Result {
+	j := s.txn.Job(protocol.JobID(c.GetJob()))
+	switch {
+	case j == nil:
+		return notFound()
+	case j.Status == protocol.StatusTimeout && ended(j, protocol.CodeTTLExpired):
+		return replayed()
+	case j.Status != protocol.StatusQueued || j.ExpiresAtMs() == 0 || s.clock < j.ExpiresAtMs():
+		return refuse(protocol.CodeConflict, "The job does not wait, or may wait longer")
+	}
+	n := s.copyOf(j)
+	s.stop(n, protocol.StatusTimeout, protocol.CodeTTLExpired, "The job waited longer than its ttl")
+	return command.Result{}
+}
+
+func (s *step) cancel(c *command.Cancel) command.Result {
+	j := s.txn.Job(protocol.JobID(c.GetJob()))
+	switch {
+	case j == nil || j.Org != c.GetOrg():
+		return notFound()
+	case j.Status == protocol.StatusCancelled:
+		return replayed()
+	case !j.Live():
+		return refuse(protocol.CodeConflict, "The job has ended: it is "+j.Status.String())
+	}
+	n := s.copyOf(j)
+	s.stop(n, protocol.StatusCancelled, protocol.CodeCancelled, "The job was cancelled")
+	return command.Result{}
+}
+
+// stop ends a changed row without a result of its own.
+func (s *step) stop(n *state.Job, status protocol.Status, code protocol.Code, message string) {
+	o := &state.Outcome{Attempt: n.Attempt, EndedMs: s.clock, ErrCode: code, ErrMessage: message}
+	if n.Lease != nil {
+		o.GrantedMs, o.Agent, o.Revision = n.Lease.GrantedMs, n.Lease.Agent, n.Lease.Revision
+	}
+	n.Status, n.Outcome = status, o
+	n.Lease, n.NotBeforeMs, n.Adoptable = nil, 0, false
+	s.holdKey(n)
+	s.txn.PutJob(n)
+}
+
+// ended says whether the job was ended by a command that is no agent's.
+func ended(j *state.Job, code protocol.Code) bool {
+	return j.Outcome != nil && !j.Outcome.Reported && j.Outcome.ErrCode == code
+}
+
+// reopen starts a new run at the end of the queue. The attempt goes on growing,
+// and no agent can continue a run of before.
+func (s *step) reopen(c *command.Reopen) command.Result {
+	j := s.txn.Job(protocol.JobID(c.GetJob()))
+	switch {
+	case j == nil || j.Org != c.GetOrg():
+		return notFound()
+	case j.Run == c.GetExpectRun()+1:
+		return command.Result{Run: j.Run, Replayed: true}
+	case j.Live() || j.Run != c.GetExpectRun():
+		return refuse(protocol.CodeConflict, "The job has not ended, or runs again already")
+	}
+	e := s.txn.Endpoint(j.Org, j.Target)
+	if e == nil {
+		return refuse(protocol.CodeEndpointNotFound, "The endpoint does not exist any more")
+	}
+	if r, full := s.queueFull(e, 0); full {
+		return r
+	}
+	n := s.copyOf(j)
+	n.Status, n.Outcome = protocol.StatusQueued, nil
+	n.Run++
+	n.Failures, n.Losses = 0, 0
+	n.Seq = s.txn.NextSeq()
+	extra := state.Extra{}
+	if j.Extra != nil {
+		extra = *j.Extra
+	}
+	extra.ReopenedMs = s.clock
+	n.Extra = &extra
+	s.holdKey(n)
+	s.txn.PutJob(n)
+	return command.Result{Run: n.Run}
+}
+
+// keysPerEvict bounds the expired idempotency keys that one Evict drops beside
+// one for each of its jobs, so that a long pause makes no long batch.
+const keysPerEvict = 1024
+
+// evict removes those of the jobs that have ended, and keys that are free.
+func (s *step) evict(c *command.Evict) command.Result {
+	var r command.Result
+	for _, raw := range c.GetJobs() {
+		id := protocol.JobID(raw)
+		if j := s.txn.Job(id); j != nil && !j.Live() {
+			s.txn.DeleteJob(id)
+			r.Count++
+		}
+	}
+	dropped := s.txn.DropExpiredKeys(s.clock, len(c.GetJobs())+keysPerEvict)
+	r.Replayed = r.Count == 0 && dropped == 0
+	return r
+}
+
+func (s *step) putSettings(c *command.PutSettings) command.Result {
+	settings := s.txn.Settings()
+	if c.GetMaxBytes() == 0 || c.GetMaxBytes() == settings.MaxBytes {
+		return replayed()
+	}
+	settings.MaxBytes = c.GetMaxBytes()
+	s.txn.SetSettings(settings)
+	return command.Result{}
+}
+
+func notFound() command.Result { return refuse(protocol.CodeJobNotFound, "The job does not exist") }

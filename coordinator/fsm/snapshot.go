@@ -1,0 +1,132 @@
+package fsm
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// A snapshot is
+//
+//	magic, format version                        9 bytes
+//	zstd( [type byte][uvarint length][record]* ) header first, trailer last
+//	SHA-256 of everything before                 32 bytes
+//
+// with the records of snapshot.proto, tables in the order of the types below,
+// rows in key order.
+const (
+	magic         = "WINDLASS"
+	formatVersion = 1
+)
+
+// The record types. A version that meets one it does not know refuses the
+// snapshot, because it would lose what the record says.
+const (
+	typeHeader byte = iota + 1
+	typeEndpoint
+	typeAgent
+	typeKey
+	typeJob
+	typeTrailer
+)
+
+// writeBuffer gathers what the compressor writes; disks and raft's own checksum
+// like it large.
+const writeBuffer = 256 << 10
+
+// snapshot implements raft.FSMSnapshot.
+type snapshot struct {
+	view *state.View
+}
+
+var _ raft.FSMSnapshot = (*snapshot)(nil)
+
+// Persist writes the view; applies go on meanwhile.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := write(sink, s.view); err != nil {
+		return fmt.Errorf("cannot write snapshot: %w", errors.Join(err, sink.Cancel()))
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("cannot close snapshot: %w", err)
+	}
+	return nil
+}
+
+// Release implements raft.FSMSnapshot; the view is garbage once nobody has it.
+func (s *snapshot) Release() {}
+
+func write(sink io.Writer, view *state.View) error {
+	sum := sha256.New()
+	out := bufio.NewWriterSize(sink, writeBuffer)
+	sealed := io.MultiWriter(out, sum)
+	if _, err := sealed.Write(append([]byte(magic), formatVersion)); err != nil {
+		return err
+	}
+	// One goroutine and a fixed level: equal states give equal bytes.
+	pack, err := zstd.NewWriter(sealed, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return err
+	}
+	records := &recordWriter{to: pack}
+	records.view(view)
+	if err := errors.Join(records.err, pack.Close()); err != nil {
+		return err
+	}
+	if _, err := out.Write(sum.Sum(nil)); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// recordWriter frames records; after an error it does nothing.
+type recordWriter struct {
+	to  io.Writer
+	buf []byte
+	err error
+}
+
+func (w *recordWriter) view(v *state.View) {
+	var count TrailerRecord
+	w.record(typeHeader, headerRecord(v.Meta()))
+	for _, e := range v.Endpoints("") {
+		count.Endpoints++
+		w.record(typeEndpoint, endpointRecord(e))
+	}
+	for _, a := range v.Agents() {
+		count.Agents++
+		w.record(typeAgent, agentRecord(a))
+	}
+	v.Keys(func(k *state.Key) bool {
+		count.Keys++
+		return w.record(typeKey, keyRecord(k))
+	})
+	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
+		count.Jobs++
+		return w.record(typeJob, jobRecord(j))
+	})
+	w.record(typeTrailer, &count)
+}
+
+// record writes one record and reports whether the writer still works.
+func (w *recordWriter) record(kind byte, m proto.Message) bool {
+	if w.err != nil {
+		return false
+	}
+	options := proto.MarshalOptions{Deterministic: true}
+	w.buf = append(w.buf[:0], kind)
+	w.buf = binary.AppendUvarint(w.buf, uint64(options.Size(m)))
+	if w.buf, w.err = options.MarshalAppend(w.buf, m); w.err == nil {
+		_, w.err = w.to.Write(w.buf)
+	}
+	return w.err == nil
+}
