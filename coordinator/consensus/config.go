@@ -53,6 +53,9 @@ type Config struct {
 	Fatal func(error)
 
 	Log zerolog.Logger
+
+	// wrap puts a faulty disk under the guards, in tests.
+	wrap func(backend) backend
 }
 
 // Timeouts are the durations of raft's elections.

@@ -31,6 +31,7 @@ type Node struct {
 	raft     *raft.Raft
 	store    *store
 	logs     *raft.LogCache
+	trans    raft.Transport
 	snaps    raft.SnapshotStore
 	track    *tracker
 	clock    *Clock
@@ -86,6 +87,10 @@ func (n *Node) open() error {
 	} else if back, trans, err = n.openDisk(); err != nil {
 		return err
 	}
+	if n.cfg.wrap != nil {
+		back = n.cfg.wrap(back)
+	}
+	n.trans = trans
 	if n.store, n.logs, err = newStore(back, stallLimit, n.fail); err != nil {
 		return err
 	}

@@ -124,8 +124,7 @@ func (p *Proposer) Propose(ctx context.Context, cmds ...*command.Command) ([]com
 		return nil, unavailable(outcomeNone, "request ended before the command was proposed", err)
 	}
 	w := p.waiters.Get().(*waiter)
-	g := group{cmds: cmds, done: w.done, bytes: sizeOf(cmds)}
-	if err := p.admit(ctx, g); err != nil {
+	if err := p.admit(ctx, group{cmds: cmds, done: w.done}); err != nil {
 		p.waiters.Put(w)
 		return nil, err
 	}
@@ -150,24 +149,32 @@ func (p *Proposer) Enqueue(cmds []*command.Command, done func([]command.Result, 
 		done(nil, nil)
 		return
 	}
-	if err := p.admit(nil, group{cmds: cmds, done: done, bytes: sizeOf(cmds)}); err != nil {
+	if err := p.admit(nil, group{cmds: cmds, done: done}); err != nil {
 		done(nil, err)
 	}
 }
 
-func sizeOf(cmds []*command.Command) int {
-	n := 0
-	for _, c := range cmds {
-		n += proto.Size(c)
+// measure checks and sizes the group on its caller's processor. A command that
+// can never be applied is refused here, because the codec would refuse the
+// whole batch, with everybody else's commands in it.
+func (g *group) measure() error {
+	for _, c := range g.cmds {
+		if err := command.Check(c); err != nil {
+			return protocol.NewError(protocol.CodeInternal, err.Error()).With("outcome", outcomeNone)
+		}
+		g.bytes += proto.Size(c)
 	}
-	return n
+	if g.bytes > maxGroupBytes {
+		return protocol.NewError(protocol.CodeTooLarge, fmt.Sprintf("commands of %d bytes do not fit in one log entry", g.bytes)).With("outcome", outcomeNone)
+	}
+	return nil
 }
 
 // admit queues g once there is room. A nil ctx is Enqueue's: it waits without
 // end, but passes while callbacks run.
 func (p *Proposer) admit(ctx context.Context, g group) error {
-	if g.bytes > maxGroupBytes {
-		return protocol.NewError(protocol.CodeTooLarge, fmt.Sprintf("commands of %d bytes do not fit in one log entry", g.bytes)).With("outcome", outcomeNone)
+	if err := g.measure(); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
