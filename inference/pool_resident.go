@@ -104,7 +104,7 @@ func (r *resident) settle(inst Instance, cold protocol.ColdStart) {
 
 // free is the number of slots that a job may take now.
 func (r *resident) free() int {
-	if r.state != ready || r.retired {
+	if r.state != ready || r.retired || worn(r.inst) {
 		return 0
 	}
 	select {
@@ -113,6 +113,12 @@ func (r *resident) free() int {
 	default:
 		return max(r.slots-r.busy, 0)
 	}
+}
+
+// worn reports whether inst lost a slot for good.
+func worn(inst Instance) bool {
+	r, ok := inst.(Retirer)
+	return ok && r.Retired()
 }
 
 func (r *resident) take(now time.Time) {
@@ -124,7 +130,7 @@ func (r *resident) take(now time.Time) {
 func (r *resident) put(crashed bool) {
 	r.busy--
 	r.idleAt = time.Now()
-	if crashed {
+	if crashed || worn(r.inst) {
 		r.retired = true
 	} else {
 		r.served = true
