@@ -63,6 +63,9 @@ func (h document) run(ctx context.Context, input json.RawMessage, t *teller) (js
 		out.Ignored = append(out.Ignored, "format")
 		slices.Sort(out.Ignored)
 	}
+	if len(out.Ignored) > 0 {
+		t.log(fmt.Sprintf("%d inputs have no effect on this demonstration; the output lists them", len(out.Ignored)))
+	}
 	w := newWriting(h.model, t, len(titles), sectionTokens)
 	for i, title := range titles {
 		stream := func(part string) { t.chunk(sectionChunk{Section: i, Title: title, Text: part}) }

@@ -4,6 +4,7 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -53,7 +54,25 @@ func (r *Runtime) Start(ctx context.Context, spec inference.Spec, sink inference
 	}
 	spec.Runtime.Command = args
 	spec.Runtime.Workdir = ""
-	return r.child.Start(ctx, spec, sink)
+	instance, err := r.child.Start(ctx, spec, sink)
+	if err != nil {
+		return nil, final(err)
+	}
+	return instance, nil
+}
+
+// final makes the failure of a child that refused its handler or model one that
+// is not tried again, with the child's own words.
+func final(err error) error {
+	var f *inference.Failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	tail, _ := f.Details["logTail"].([]string)
+	if code, _ := f.Details["exitCode"].(int); code != exitRefused || len(tail) == 0 {
+		return err
+	}
+	return &inference.Failure{Code: protocol.CodeRuntimeRefused, Message: tail[len(tail)-1], Crashed: true}
 }
 
 // childArgs is the command line of the child.

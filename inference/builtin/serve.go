@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"windlass/inference"
@@ -26,6 +27,8 @@ var embeddedModel []byte
 
 const (
 	engineName = "windlass-builtin"
+	// embeddedName is the embedded model's name in outputs.
+	embeddedName = "tiny-story"
 	// maxRequest bounds a line from the agent: its own bound, and the envelope.
 	maxRequest = command.MaxLine + 64<<10
 	// maxInline is the largest output sent in a line; larger ones go through a file.
@@ -40,6 +43,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitRefused = 3 // the handler or its model cannot run, and never will
 )
 
 // Why a job of the child ends before its result.
@@ -70,19 +74,19 @@ func Main(args []string, in io.Reader, out, talk io.Writer) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	s := &server{
-		ctx: ctx, channel: &channel{out: out, broken: func() { cancel(errAgentGone) }},
+		ctx: ctx, channel: &channel{out: out, broken: cancel},
 		jobs: map[string]context.CancelCauseFunc{},
 	}
-	s.channel.send(reply{Type: "hello", Engine: engineName, Slots: max(*slots, 1)})
-	if err := s.load(*name, *model); err != nil {
-		no := false
-		s.channel.send(reply{Type: "error", Code: protocol.CodeRuntimeRefused, Message: err.Error(), Retryable: &no})
-		_, _ = fmt.Fprintln(talk, err) // nothing is left to tell it to
-		return exitFailure
+	if err := s.load(*name, *model, max(*slots, 1)); err != nil {
+		_, _ = fmt.Fprintln(talk, err)
+		return exitRefused
 	}
 	err := s.serve(in)
 	cancel(errAgentGone)
 	s.running.Wait()
+	if cause := context.Cause(ctx); err == nil && cause != errAgentGone {
+		err = fmt.Errorf("cannot write to the agent: %w", cause)
+	}
 	if err != nil {
 		_, _ = fmt.Fprintln(talk, err)
 		return exitFailure
@@ -102,39 +106,41 @@ type server struct {
 }
 
 // load makes the handler ready. Only what needs the model loads it.
-func (s *server) load(name, path string) error {
+func (s *server) load(name, path string, slots int) error {
+	hello := reply{Type: "hello", Engine: engineName, Slots: slots}
 	switch name {
 	case HandlerEcho:
 		s.handler = echo{}
-		s.channel.send(reply{Type: "ready", Engine: engineName})
+		s.channel.send(hello)
+		s.channel.send(reply{Type: "ready"})
 		return nil
 	case HandlerStory, HandlerDocument:
 	default:
-		return fmt.Errorf("cannot start handler %q: use story, document or echo", name)
+		return fmt.Errorf("cannot start handler %q: use %s", name, strings.Join(handlerNames(), ", "))
 	}
-	s.channel.send(reply{Type: "phase", Phase: inference.PhaseModelLoad})
-	data, fallback := embeddedModel, "tiny-story"
+	data, title := embeddedModel, embeddedName
+	if path != "" {
+		title = strings.TrimSuffix(filepath.Base(path), ".gguf")
+	}
+	hello.Model = title
+	s.channel.send(hello)
+	s.channel.send(reply{Type: "phase", Name: string(inference.PhaseModelLoad)})
 	if path != "" {
 		var err error
 		if data, err = readModel(path); err != nil {
 			return err
 		}
-		fallback = filepath.Base(path)
 	}
 	model, err := engine.Load(data)
 	if err != nil {
 		return err
-	}
-	title := model.Name
-	if title == "" {
-		title = fallback
 	}
 	if name == HandlerStory {
 		s.handler = story{model: model, name: title}
 	} else {
 		s.handler = document{model: model, name: title}
 	}
-	s.channel.send(reply{Type: "ready", Engine: engineName, Model: title})
+	s.channel.send(reply{Type: "ready"})
 	return nil
 }
 

@@ -1,13 +1,27 @@
 package builtin
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"sync"
 
-	"windlass/inference"
+	"windlass/inference/command"
 	"windlass/protocol"
 )
+
+// OpenChannel returns the descriptor that the agent passed for messages, the
+// out of Main: standard output could be used by any library that prints.
+func OpenChannel(getenv func(string) string) (*os.File, error) {
+	fd, err := strconv.ParseUint(getenv(command.FDVariable), 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open channel: %s names no descriptor; only an agent starts this command", command.FDVariable)
+	}
+	return os.NewFile(uintptr(fd), "channel"), nil
+}
 
 // request is one line from the agent (docs/command-runtime.md).
 type request struct {
@@ -23,22 +37,20 @@ type reply struct {
 	Type       string               `json:"type"`
 	ID         string               `json:"id,omitempty"`
 	Slots      int                  `json:"slots,omitempty"`  // hello
-	Engine     string               `json:"engine,omitempty"` // hello, ready
-	Model      string               `json:"model,omitempty"`  // ready
-	Phase      inference.Phase      `json:"phase,omitempty"`  // phase
+	Engine     string               `json:"engine,omitempty"` // hello
+	Model      string               `json:"model,omitempty"`  // hello
 	Percent    *float64             `json:"percent,omitempty"`
 	Step       string               `json:"step,omitempty"`
 	Metadata   any                  `json:"metadata,omitempty"`
 	Throughput *protocol.Throughput `json:"throughput,omitempty"`
-	ETA        *float64             `json:"eta,omitempty"` // seconds
-	Chunk      any                  `json:"chunk,omitempty"`
-	Line       string               `json:"line,omitempty"`  // log
-	Name       string               `json:"name,omitempty"`  // metric
+	ETA        *float64             `json:"eta,omitempty"`   // seconds
+	Data       any                  `json:"data,omitempty"`  // chunk
+	Name       string               `json:"name,omitempty"`  // phase, metric
 	Value      *float64             `json:"value,omitempty"` // metric
 	Output     json.RawMessage      `json:"output,omitempty"`
 	OutputFile string               `json:"outputFile,omitempty"`
-	Code       protocol.Code        `json:"code,omitempty"` // error, as are the following
-	Message    string               `json:"message,omitempty"`
+	Message    string               `json:"message,omitempty"` // log, error
+	Code       protocol.Code        `json:"code,omitempty"`    // error, as are the following
 	Details    map[string]any       `json:"details,omitempty"`
 	Retryable  *bool                `json:"retryable,omitempty"`
 	Partial    json.RawMessage      `json:"partial,omitempty"`
@@ -46,7 +58,7 @@ type reply struct {
 
 // channel writes replies, one line each; it is safe for concurrent use.
 type channel struct {
-	broken func() // called once when nobody reads any more
+	broken func(error) // called once when nobody reads any more
 
 	mu     sync.Mutex
 	out    io.Writer
@@ -54,18 +66,21 @@ type channel struct {
 }
 
 func (c *channel) send(r reply) {
-	line, err := json.Marshal(r)
-	if err != nil { // only a result that is no JSON could; handlers marshal theirs
-		line = []byte(`{"type":"error","code":"INTERNAL_ERROR","message":"a reply cannot be encoded"}`)
-	}
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false) // an echo keeps its characters
+	err := e.Encode(r)     // ends the line
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed {
 		return
 	}
-	if _, err := c.out.Write(append(line, '\n')); err != nil {
+	if err == nil {
+		_, err = c.out.Write(line.Bytes())
+	}
+	if err != nil {
 		c.failed = true
-		c.broken()
+		c.broken(err)
 	}
 }
 
@@ -83,12 +98,12 @@ func (t *teller) progress(r reply) {
 
 // chunk streams one element of the result.
 func (t *teller) chunk(v any) {
-	t.channel.send(reply{Type: "chunk", ID: t.id, Chunk: v})
+	t.channel.send(reply{Type: "chunk", ID: t.id, Data: v})
 }
 
-// log writes a line into the job's log; never inputs or outputs.
+// log writes a line into the job's log; it never repeats inputs or outputs.
 func (t *teller) log(line string) {
-	t.channel.send(reply{Type: "log", ID: t.id, Line: line})
+	t.channel.send(reply{Type: "log", ID: t.id, Message: line})
 }
 
 // metric sets a named number of the job.

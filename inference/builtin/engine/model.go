@@ -15,7 +15,6 @@ type layer struct {
 // concurrent use; every generation has its own session.
 type Model struct {
 	Config    Config
-	Name      string // general.name of the file
 	Tokenizer *Tokenizer
 
 	embedding []float32
@@ -41,9 +40,6 @@ func Load(data []byte) (*Model, error) {
 		return nil, err
 	}
 	if m.Config, err = f.config(m.Tokenizer.Size()); err != nil {
-		return nil, err
-	}
-	if m.Name, _, err = f.text("general.name"); err != nil {
 		return nil, err
 	}
 	if err := m.loadTensors(f); err != nil {

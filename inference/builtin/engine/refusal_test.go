@@ -164,8 +164,8 @@ func TestRefusals(t *testing.T) {
 		{"epsilon", engine.ReasonFormat, "epsilon", func(c *tiny) {
 			c.mutate = func(w *engine.Writer) { w.Float("llama.attention.layer_norm_rms_epsilon", float32(math.NaN())) }
 		}},
-		{"wrong value type", engine.ReasonFormat, "general.name", func(c *tiny) {
-			c.mutate = func(w *engine.Writer) { w.Uint("general.name", 1) }
+		{"wrong value type", engine.ReasonFormat, "rope.scaling.type", func(c *tiny) {
+			c.mutate = func(w *engine.Writer) { w.Uint("llama.rope.scaling.type", 1) }
 		}},
 		{"key twice", engine.ReasonFormat, "twice", func(c *tiny) {
 			c.mutate = func(w *engine.Writer) { w.Uint("llama.block_count", 1) }
