@@ -5,6 +5,9 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -30,6 +33,7 @@ type Board interface {
 
 // Config is what a Broker needs.
 type Config struct {
+	Store    *state.Store
 	Proposer Proposer
 	NowMs    func() int64 // the leader's clock, unix milliseconds (DESIGN 3.6)
 	Board    Board
@@ -40,71 +44,154 @@ type Config struct {
 // answer NO_LEADER unless Run has built its queue.
 type Broker struct {
 	cfg Config
+
+	mu    sync.Mutex
+	term  *term // nil while this coordinator does not serve
+	ready chan struct{}
 }
 
 // New returns a broker that serves once Run is called.
-func New(cfg Config) *Broker { return &Broker{cfg: cfg} }
+func New(cfg Config) *Broker { return &Broker{cfg: cfg, ready: make(chan struct{})} }
 
-// Run builds the queue from the store and serves until ctx ends.
-func (b *Broker) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Run builds the queue from the store and serves until ctx ends, which is how
+// leadership is lost; it returns nil then. When a snapshot replaces the state it
+// builds again. Whoever still waits is answered with NO_LEADER.
+func (b *Broker) Run(ctx context.Context) error {
+	for {
+		err := b.serve(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, state.ErrAbandoned) && !errors.Is(err, state.ErrTooOld) {
+			return fmt.Errorf("cannot serve jobs: %w", err)
+		}
+		b.cfg.Log.Info().Msg("state was replaced, queue is built again")
+	}
+}
+
+func (b *Broker) serve(ctx context.Context) error {
+	t := newTerm(b.cfg)
+	if err := t.build(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.term = t
+	close(b.ready)
+	b.mu.Unlock()
+	err := t.run(ctx)
+	b.mu.Lock()
+	b.term = nil
+	b.ready = make(chan struct{})
+	b.mu.Unlock()
+	t.end()
+	return err
+}
 
 // Ready is closed once the current Run serves.
-func (b *Broker) Ready() <-chan struct{} { return make(chan struct{}) }
+func (b *Broker) Ready() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ready
+}
 
-// Submit creates a job, with its lease in the same batch when an agent waits.
+func (b *Broker) current() (*term, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.term == nil {
+		return nil, errNoLeader()
+	}
+	return b.term, nil
+}
+
+// Submit creates a job, with its lease in the same batch when an agent waits
+// for it. It returns when the job is committed. The result's Code says why a
+// submit was refused; an error means that the job may exist.
 func (b *Broker) Submit(ctx context.Context, s *command.Submit) (command.Result, error) {
-	return command.Result{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return command.Result{}, err
+	}
+	return t.submit(ctx, s)
 }
 
-// Cancel ends a job as cancelled.
+// Cancel ends a job of the organisation as cancelled; its agent is told at once.
 func (b *Broker) Cancel(ctx context.Context, org string, job protocol.JobID) (command.Result, error) {
-	return command.Result{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return command.Result{}, err
+	}
+	return t.one(ctx, cancelCommand(org, job))
 }
 
-// Reopen starts a new run of a terminal job.
+// Reopen starts a new run of a terminal job of the organisation.
 func (b *Broker) Reopen(ctx context.Context, org string, job protocol.JobID) (command.Result, error) {
-	return command.Result{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return command.Result{}, err
+	}
+	row := b.cfg.Store.Job(job)
+	if row == nil || row.Org != org {
+		return command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}, nil
+	}
+	return t.one(ctx, reopenCommand(org, job, row.Run))
 }
 
-// Register opens a new life of an agent.
+// Register opens a new life of an agent (DESIGN 3.3). It is answered when the
+// registration, and every adoption that it led to, is committed.
 func (b *Broker) Register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error) {
-	return protocol.RegisterResponse{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return protocol.RegisterResponse{}, err
+	}
+	return t.register(ctx, req)
 }
 
-// Sync parks an agent's poll until there is something to tell it.
+// Sync takes an agent's statement of its state and parks it until there is
+// something to tell, or until its hold ends (DESIGN 3.4). Errors: UNKNOWN_AGENT,
+// STALE_INCARNATION, NO_LEADER, the context's.
 func (b *Broker) Sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error) {
-	return protocol.SyncResponse{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return protocol.SyncResponse{}, err
+	}
+	return t.sync(ctx, req)
 }
 
 // Report takes results and soft state and answers once the results committed.
+// Errors are those of Sync, and the proposer's: the agent must repeat them.
 func (b *Broker) Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error) {
-	return protocol.ReportResponse{}, errNoLeader()
+	t, err := b.current()
+	if err != nil {
+		return protocol.ReportResponse{}, err
+	}
+	return t.report(ctx, req)
 }
 
-// Explain says where a job stands and why it waits.
-func (b *Broker) Explain(job *state.Job) protocol.Explain { return protocol.Explain{JobID: job.ID} }
-
-// Agents lists the registered agents by name, then id.
-func (b *Broker) Agents() []protocol.AgentInfo { return nil }
-
-// Stats counts what waits and what runs.
-func (b *Broker) Stats() Stats { return Stats{} }
-
-// Stats is a count at one moment.
-type Stats struct {
-	Queued  []QueuedCount // by organisation, endpoint and priority
-	Running int           // leases
-	Waiters int           // parked syncs
-	// OldestMs is how long the oldest queued job has waited, in milliseconds.
-	OldestMs int64
+// Explain says where a job stands and why it waits, by the rules that match it.
+func (b *Broker) Explain(job *state.Job) protocol.Explain {
+	t, err := b.current()
+	if err != nil {
+		return protocol.Explain{JobID: job.ID, Status: job.Status, Reasons: []string{"no coordinator leads at the moment"}}
+	}
+	return t.explain(job)
 }
 
-// QueuedCount is how many jobs of one endpoint and priority wait.
-type QueuedCount struct {
-	Org      string
-	Endpoint string
-	Priority protocol.Priority
-	Count    int
+// Agents lists the registered agents by name, then id; empty without leadership.
+func (b *Broker) Agents() []protocol.AgentInfo {
+	t, err := b.current()
+	if err != nil {
+		return nil
+	}
+	return t.infos()
+}
+
+// Stats counts what waits and what runs; zero without leadership.
+func (b *Broker) Stats() Stats {
+	t, err := b.current()
+	if err != nil {
+		return Stats{}
+	}
+	return t.stats()
 }
 
 func errNoLeader() error {

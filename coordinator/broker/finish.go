@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"math/rand/v2"
+
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+const (
+	// backOffFirst and backOffMax bound the wait before a retry, in milliseconds:
+	// full jitter below first * 2^failures.
+	backOffFirst = 1_000
+	backOffMax   = 60_000
+)
+
+// encoded is one result as a command, or why it cannot be one.
+type encoded struct {
+	finish *command.Finish
+	code   protocol.Code
+}
+
+func (e *encoded) command() *command.Command {
+	return &command.Command{Op: &command.Command_Finish{Finish: e.finish}}
+}
+
+// encodeFinishes turns results into commands, outside the lock. Times become
+// absolute by the leader's clock.
+func encodeFinishes(req *protocol.ReportRequest, nowMs int64) []encoded {
+	out := make([]encoded, len(req.Finished))
+	for i := range req.Finished {
+		out[i] = encodeFinish(req, &req.Finished[i], nowMs)
+	}
+	return out
+}
+
+func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) encoded {
+	facts, err := json.Marshal(state.Facts{ColdStart: f.ColdStart, Usage: f.Usage, Progress: f.Progress})
+	if err != nil {
+		return encoded{code: protocol.CodeValidation}
+	}
+	c := &command.Finish{
+		Job: f.Job[:], Attempt: f.Attempt, Agent: req.Agent[:], Incarnation: req.Incarnation[:],
+		Outcome: string(f.Outcome), Retryable: f.Retryable, Partial: f.Partial, Facts: facts,
+		EndedMs: nowMs - max(f.EndedMs, 0),
+	}
+	if f.RunMs > 0 {
+		c.StartedMs = c.EndedMs - f.RunMs
+	}
+	ok := [3]bool{}
+	c.Output, ok[0] = payload(f.Output, f.OutputRef)
+	c.Logs, ok[1] = payload(f.Logs, f.LogsRef)
+	c.Chunks, ok[2] = payload(f.Chunks, f.ChunksRef)
+	if f.Error != nil {
+		c.ErrorCode, c.ErrorMessage = string(f.Error.Code), f.Error.Message
+		if len(f.Error.Details) > 0 {
+			c.ErrorDetails, err = json.Marshal(f.Error.Details)
+		}
+	}
+	if err != nil || ok != [3]bool{true, true, true} {
+		return encoded{code: protocol.CodeValidation}
+	}
+	e := encoded{finish: c}
+	// One bad result must not take the group with it.
+	if command.Check(e.command()) != nil {
+		return encoded{code: protocol.CodeValidation}
+	}
+	return e
+}
+
+func payload(inline []byte, ref *protocol.BlobRef) (*command.Payload, bool) {
+	if ref == nil {
+		if len(inline) == 0 {
+			return nil, true
+		}
+		return &command.Payload{Inline: inline}, true
+	}
+	sum, err := hex.DecodeString(ref.SHA256)
+	if err != nil || len(sum) != 32 {
+		return nil, false
+	}
+	return &command.Payload{Sha256: sum, Size: ref.Size}, true
+}
+
+func hexOf(sum [32]byte) string { return hex.EncodeToString(sum[:]) }
+
+// backOff is when a failed job may be tried again; 0 when it is not a retry.
+func backOff(j *state.Job, f *protocol.Finish, nowMs int64) int64 {
+	retry := f.Outcome == protocol.OutcomeFailed && f.Retryable || f.Outcome == protocol.OutcomeTimeout && j.RetryTimeout
+	if !retry {
+		return 0
+	}
+	limit := int64(backOffMax)
+	if j.Failures < 6 {
+		limit = min(limit, backOffFirst<<j.Failures)
+	}
+	return nowMs + rand.Int64N(limit) + 1
+}

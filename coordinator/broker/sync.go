@@ -1,0 +1,393 @@
+package broker
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+const (
+	// minHold keeps an agent that asks for no hold from turning in circles.
+	minHold = time.Second
+	// maxHold is above the longest hold that a reply tells.
+	maxHold = protocol.SyncHold * 6 / 5
+	// spreadRate is how many lost syncs a second come back (agent.md 4.3), and
+	// minSpread keeps a small fleet from coming back in step.
+	spreadRate = 200
+	minSpread  = 100
+	// retellTerm is how long a parked sync is not answered only to repeat a Stop
+	// that was told, in milliseconds; reports repeat it meanwhile.
+	retellTerm = 5_000
+)
+
+// waiter is one parked sync. Its caller keeps what is needed for the reply, so
+// that ten thousand of them are small.
+type waiter struct {
+	agent *agent
+	since int64
+	stops []protocol.StopAttempt
+	ch    chan reply // holds one, so that answering never blocks
+}
+
+// reply is what a parked sync is answered with; its caller makes the document.
+type reply struct {
+	assign []*state.Job
+	stops  []protocol.StopAttempt
+	err    error
+}
+
+// told remembers that an agent was told to stop an attempt.
+type told struct {
+	held protocol.HeldAttempt
+	at   int64
+}
+
+func errUnknown() error {
+	return protocol.NewError(protocol.CodeUnknownAgent, "This agent is not registered: register first")
+}
+
+func errStale() error {
+	return protocol.NewError(protocol.CodeStaleIncarnation, "A newer life of this agent has registered")
+}
+
+// known returns the agent if its incarnation is the registered one.
+func (t *term) known(id protocol.AgentID, inc protocol.Incarnation) (*agent, error) {
+	a := t.agents[id]
+	if a == nil || a.row == nil {
+		return nil, errUnknown()
+	}
+	if a.row.Incarnation != inc {
+		return nil, errStale()
+	}
+	return a, nil
+}
+
+func (t *term) sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error) {
+	t.lock()
+	start := t.now()
+	w, r, err := t.receive(&req, start)
+	fleet := len(t.agents)
+	t.unlock()
+	if err != nil {
+		return protocol.SyncResponse{}, err
+	}
+	seq, have, hold := req.Seq, req.Endpoints, clampHold(req.HoldMs)
+	if w != nil {
+		// What the statement listed is taken in; a parked sync must not hold it.
+		req = protocol.SyncRequest{}
+		if r, err = t.park(ctx, w, hold); err != nil {
+			return protocol.SyncResponse{}, err
+		}
+	}
+	if r.err != nil {
+		return protocol.SyncResponse{}, r.err
+	}
+	resp := protocol.SyncResponse{
+		Seq: seq, Stop: r.stops,
+		HoldMs:   jitter(protocol.SyncHold).Milliseconds(),
+		SpreadMs: max(int64(fleet)*1000/spreadRate, minSpread),
+	}
+	t.assignments(&resp, r.assign, have)
+	resp.ParkedMs = t.now() - start
+	return resp, nil
+}
+
+func clampHold(ms int64) time.Duration {
+	if ms <= 0 {
+		return protocol.SyncHold
+	}
+	return time.Duration(min(max(ms, minHold.Milliseconds()), maxHold.Milliseconds())) * time.Millisecond
+}
+
+// jitter spreads d by a fifth to each side.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+// receive takes a statement in. It returns a waiter when there is nothing to
+// tell, else the reply.
+func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply, error) {
+	a, err := t.known(req.Agent, req.Incarnation)
+	if err != nil {
+		return nil, reply{}, err
+	}
+	if req.Seq <= a.seq {
+		return nil, reply{}, nil
+	}
+	if t.adoptable(a, req.Held) {
+		return nil, reply{}, errUnknown()
+	}
+	if a.waiter != nil {
+		t.wake(a, reply{}) // superseded
+	}
+	a.seq = req.Seq
+	a.warm = req.Warm
+	t.state(a, req.Held, req.Capacity, now)
+	t.takeRejected(a, req.Rejected)
+	assign := t.reconcile(a)
+	stops, fresh := t.stops(a, req.Held, now)
+	if len(assign) > 0 || fresh {
+		t.match()
+		return nil, reply{assign: assign, stops: stops}, nil
+	}
+	a.waiter = &waiter{agent: a, since: now, stops: stops, ch: make(chan reply, 1)}
+	t.parked++
+	t.reseat(a)
+	t.match()
+	return a.waiter, reply{}, nil
+}
+
+// state renews the leases that a statement lists and replaces the capacity by
+// what it says: both are of the same moment, so their difference is right even
+// when statements overtake each other.
+func (t *term) state(a *agent, held []protocol.HeldAttempt, c protocol.Capacity, now int64) {
+	a.seenAt, a.seenMs = now, protocol.Time(t.cfg.NowMs())
+	a.free, a.freeGPUs, a.draining = c.Free, c.FreeGPUs, c.Draining
+	for _, l := range a.leases {
+		l.stated = false
+	}
+	for _, h := range held {
+		if l := t.heldLease(a, h.Job, h.Attempt); l != nil {
+			l.stated, l.acked = true, true
+			l.deadline = now + protocol.LeaseTerm.Milliseconds()
+		}
+	}
+	t.reseat(a)
+}
+
+// heldLease returns the lease if the fence (job, attempt, agent, incarnation) is current.
+func (t *term) heldLease(a *agent, job protocol.JobID, attempt uint32) *lease {
+	l := t.leases[job]
+	if l == nil || l.agent != a || l.job.Attempt != attempt || l.job.Lease.Incarnation != a.row.Incarnation {
+		return nil
+	}
+	return l
+}
+
+func (t *term) takeRejected(a *agent, rejected []protocol.Reject) {
+	for i := range rejected {
+		r := &rejected[i]
+		l := t.heldLease(a, r.Job, r.Attempt)
+		if l == nil {
+			continue
+		}
+		t.reject(a, l.endpoint)
+		t.release(l, command.Release_REJECTED, r.Reason)
+	}
+}
+
+// reconcile settles the leases that a newer sync does not list: what it never
+// listed is sent again while it fits, what it listed before is lost.
+func (t *term) reconcile(a *agent) []*state.Job {
+	var assign []*state.Job
+	free, gpus := a.free, a.freeGPUs
+	for _, l := range a.leases {
+		switch {
+		case l.stated || l.releasing || l.finishing:
+		case l.acked:
+			t.release(l, command.Release_LOST, "the agent does not have it any more")
+		case a.draining || free <= 0 || l.endpoint.gpus() > gpus:
+			t.release(l, command.Release_UNACKED, "the agent cannot take it any more")
+		default:
+			free--
+			gpus -= l.endpoint.gpus()
+			l.send(a.seq)
+			assign = append(assign, l.job)
+		}
+	}
+	return assign
+}
+
+func (l *lease) send(seq uint64) { l.sentSeq, l.sent = seq, true }
+
+// stops lists the held attempts that must end. fresh says that some were not
+// told lately.
+func (t *term) stops(a *agent, held []protocol.HeldAttempt, now int64) (stops []protocol.StopAttempt, fresh bool) {
+	var kept []told
+	for _, h := range held {
+		reason := t.stopFor(a, h)
+		if reason == "" {
+			continue
+		}
+		stops = append(stops, protocol.StopAttempt{Job: h.Job, Attempt: h.Attempt, Reason: reason})
+		i := slices.IndexFunc(a.told, func(o told) bool { return o.held == h && now-o.at < retellTerm })
+		if i < 0 {
+			fresh = true
+			kept = append(kept, told{held: h, at: now})
+		} else {
+			kept = append(kept, a.told[i])
+		}
+	}
+	a.told = kept
+	return stops, fresh
+}
+
+// stopFor says why a held attempt must end, or "".
+func (t *term) stopFor(a *agent, h protocol.HeldAttempt) protocol.StopReason {
+	if l := t.heldLease(a, h.Job, h.Attempt); l != nil {
+		return l.stop
+	}
+	row := t.cfg.Store.Job(h.Job)
+	switch {
+	case row == nil:
+		return protocol.StopStale
+	case finishedBy(row, a.id, h.Attempt):
+		return "" // its own result committed, the answer is on its way
+	case row.Status == protocol.StatusCancelled && row.Attempt == h.Attempt:
+		return protocol.StopCancelled
+	case row.Adoptable && row.Attempt == h.Attempt:
+		return "" // nobody else has it: its next sync leads to an adoption
+	case t.grants[h.Job] == nil && row.Lease != nil && row.Lease.Agent == a.id && row.Attempt == h.Attempt && row.Lease.Incarnation == a.row.Incarnation:
+		return "" // committed after the feed was drained
+	}
+	return protocol.StopStale
+}
+
+// finishedBy reports whether the agent's own Finish ended the attempt.
+func finishedBy(row *state.Job, agent protocol.AgentID, attempt uint32) bool {
+	o := row.Outcome
+	return o != nil && o.Reported && o.Attempt == attempt && o.Agent == agent && row.Attempt == attempt
+}
+
+// adoptable reports whether the agent still has a run that was given back and
+// that nobody else was given. A sync cannot carry a new attempt, a registration
+// can: so the agent is asked to register again.
+func (t *term) adoptable(a *agent, held []protocol.HeldAttempt) bool {
+	for _, h := range held {
+		if t.heldLease(a, h.Job, h.Attempt) != nil || t.grants[h.Job] != nil {
+			continue
+		}
+		if row := t.cfg.Store.Job(h.Job); row != nil && row.Adoptable && row.Attempt == h.Attempt {
+			return true
+		}
+	}
+	return false
+}
+
+// park waits for an answer. A caller that leaves takes nothing with it: what
+// was assigned is sent again to the agent's next sync.
+func (t *term) park(ctx context.Context, w *waiter, hold time.Duration) (reply, error) {
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
+	select {
+	case r := <-w.ch:
+		return r, nil
+	case <-t.ended:
+		return reply{err: errNoLeader()}, nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	t.leave(w)
+	select {
+	case r := <-w.ch:
+		if ctx.Err() == nil {
+			return r, nil
+		}
+	default:
+	}
+	if ctx.Err() != nil {
+		return reply{}, context.Cause(ctx)
+	}
+	return reply{stops: w.stops}, nil
+}
+
+func (t *term) leave(w *waiter) {
+	t.lock()
+	if w.agent.waiter == w {
+		t.unpark(w.agent)
+	}
+	t.unlock()
+}
+
+func (t *term) unpark(a *agent) {
+	a.waiter = nil
+	t.parked--
+	t.reseat(a)
+}
+
+// wake answers a parked sync.
+func (t *term) wake(a *agent, r reply) {
+	w := a.waiter
+	t.unpark(a)
+	w.ch <- r
+}
+
+// touch notes that there may be something to tell an agent.
+func (t *term) touch(a *agent) {
+	if a.waiter != nil && !slices.Contains(t.touched, a) {
+		t.touched = append(t.touched, a)
+	}
+}
+
+// answerTouched collects what one batch changed for an agent into one reply.
+func (t *term) answerTouched() {
+	touched := t.touched
+	t.touched = t.touched[:0]
+	for i, a := range touched {
+		touched[i] = nil
+		if a.waiter == nil {
+			continue
+		}
+		r := reply{stops: a.waiter.stops}
+		for _, l := range a.leases {
+			if !l.acked && !l.releasing && !l.finishing && l.sentSeq != a.seq {
+				l.send(a.seq)
+				r.assign = append(r.assign, l.job)
+			}
+			if l.stop != "" && l.stated {
+				r.stops = append(r.stops, protocol.StopAttempt{Job: l.job.ID, Attempt: l.job.Attempt, Reason: l.stop})
+			}
+		}
+		if len(r.assign) == 0 && len(r.stops) == 0 {
+			continue
+		}
+		now := t.now()
+		for _, s := range r.stops {
+			a.told = append(a.told, told{held: protocol.HeldAttempt{Job: s.Job, Attempt: s.Attempt}, at: now})
+		}
+		t.wake(a, r)
+	}
+}
+
+// assignments fills in what is handed out, with the documents that the agent lacks.
+func (t *term) assignments(resp *protocol.SyncResponse, jobs []*state.Job, have map[string]uint64) {
+	for _, j := range jobs {
+		a := protocol.Assignment{
+			Job: j.ID, Attempt: j.Attempt, Endpoint: j.Target, Revision: j.Lease.Revision, Org: j.Org,
+			Priority: j.Priority, Input: j.Input.Inline, ExecutionMs: j.ExecutionMs,
+		}
+		if ref := j.Input.Ref; ref != nil {
+			a.InputBlob, a.InputSize = hexOf(ref.SHA256), ref.Size
+		}
+		resp.Assign = append(resp.Assign, a)
+		sent := slices.ContainsFunc(resp.Endpoints, func(e protocol.Endpoint) bool {
+			return e.ID == j.Target && e.Org == j.Org && e.Revision == j.Lease.Revision
+		})
+		if sent || have[j.Target] == j.Lease.Revision {
+			continue
+		}
+		if doc := revision(t.cfg.Store.Endpoint(j.Org, j.Target), j.Lease.Revision); doc != nil {
+			resp.Endpoints = append(resp.Endpoints, *doc)
+		}
+	}
+}
+
+func revision(e *state.Endpoint, number uint64) *protocol.Endpoint {
+	if e == nil {
+		return nil
+	}
+	if e.Revision == number {
+		return e.Doc
+	}
+	for _, doc := range e.Older {
+		if doc.Revision == number {
+			return doc
+		}
+	}
+	return nil
+}
