@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // handlerVariable turns the test binary into the handler that it names.
@@ -189,7 +188,6 @@ func (c *child) odd(what string, m jobMessage) bool {
 		c.send(`{"type":"result","output":%d}`, cmd.Process.Pid)
 	case "no id":
 		c.send(`{"type":"progress","percent":50}`)
-		time.Sleep(0)
 		c.send(`{"type":"result","output":"no id"}`)
 	default:
 		return false

@@ -44,13 +44,20 @@ func (s *stream) pending() bool {
 	return n > 0
 }
 
-// ReadsStdin reports whether a process of the session waits in read(2) on
+// ReadsStdin reports whether a thread of the main process waits in read(2) on
 // descriptor 0. It is false where the kernel does not show it.
 func (p *Process) ReadsStdin() bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/syscall")
+	dir := "/proc/" + strconv.Itoa(p.pid) + "/task"
+	threads, err := os.ReadDir(dir)
 	if err != nil {
 		return false
 	}
-	f := bytes.Fields(b)
-	return len(f) > 1 && string(f[0]) == strconv.Itoa(unix.SYS_READ) && string(f[1]) == "0x0"
+	for _, t := range threads {
+		b, err := os.ReadFile(dir + "/" + t.Name() + "/syscall")
+		f := bytes.Fields(b)
+		if err == nil && len(f) > 1 && string(f[0]) == strconv.Itoa(unix.SYS_READ) && string(f[1]) == "0x0" {
+			return true
+		}
+	}
+	return false
 }
