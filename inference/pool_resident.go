@@ -205,8 +205,7 @@ func (p *Pool) start(r *resident) {
 
 // startFailed gives the failure to those who shared the start.
 func (p *Pool) startFailed(r *resident, err error) {
-	wanted := r.ctx.Err() == nil || !r.retired
-	if e := p.endpoints[r.key.Endpoint]; e != nil && wanted && !p.closed {
+	if e := p.endpoints[r.key.Endpoint]; e != nil && !r.retired { // a start that was called off did not fail
 		e.fail(time.Now())
 	}
 	for _, w := range slices.Clone(p.waiters) {
