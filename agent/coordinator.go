@@ -1,0 +1,24 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"windlass/protocol"
+)
+
+// Coordinator is how an agent reaches its coordinators; protocol/client
+// implements it and follows leader hints. An answer that refuses is a
+// *protocol.Error, everything else counts as a lost connection.
+type Coordinator interface {
+	// Register opens an incarnation.
+	Register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error)
+	// Sync parks the poll; ctx bounds the hold.
+	Sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error)
+	// Report sends progress and results.
+	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
+	// PutBlob stores size bytes under their hex SHA-256.
+	PutBlob(ctx context.Context, sha256hex string, size int64, r io.Reader) error
+	// GetBlob opens a blob; the caller closes it and checks its digest.
+	GetBlob(ctx context.Context, sha256hex string) (io.ReadCloser, error)
+}

@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"windlass/agent/shim"
+	"windlass/inference"
+	"windlass/protocol"
+)
+
+// handInFlight bounds the results that are in memory, waiting for their
+// answer; more stay in the journal only. One report carries as many.
+const handInFlight = 64
+
+// maxInput bounds an input fetched as a blob: the largest body any route takes.
+const maxInput = 2 * protocol.MaxBody
+
+// handIn offers a journaled result until it is answered. What is too large to
+// travel inline is stored first.
+func (at *attempt) handIn(written protocol.HeldAttempt) {
+	at.mu.Lock()
+	at.phase = finished
+	drop := at.drop
+	at.mu.Unlock()
+	if drop {
+		if err := shim.RemoveEntry(at.agent.journal.dir, written); err != nil {
+			at.agent.log.Error().Err(err).Msg("an unwanted result stays in the journal")
+		}
+		at.settle()
+		return
+	}
+	at.agent.reporter.dirty(true) // its slot is free
+	select {
+	case at.agent.handIns <- struct{}{}:
+		defer func() { <-at.agent.handIns }()
+	case <-at.settled:
+		return
+	case <-at.agent.life.Done():
+		return
+	}
+	if err := at.prepare(written); err != nil {
+		if at.agent.life.Err() == nil {
+			at.agent.log.Error().Err(err).Stringer("job", written.Job).Msg("a result cannot be read and is set aside")
+			if err := at.agent.journal.quarantine(written); err != nil {
+				at.agent.log.Error().Err(err).Msg("journal is damaged")
+			}
+			at.fail(fmt.Errorf("the result was damaged on the agent's disk: %w", err))
+		}
+		return
+	}
+	at.agent.reporter.dirty(true)
+	select {
+	case <-at.settled:
+	case <-at.agent.life.Done():
+	}
+}
+
+// prepare reads the entry and makes the finish that travels.
+func (at *attempt) prepare(written protocol.HeldAttempt) error {
+	e, err := at.read(written)
+	if err != nil {
+		return err
+	}
+	f := e.Finish
+	if f.Output, f.OutputRef, err = at.agent.store(f.Output, protocol.InlineOutput); err != nil {
+		return err
+	}
+	if f.Logs, f.LogsRef, err = at.agent.store(f.Logs, protocol.InlineDetail); err != nil {
+		return err
+	}
+	if f.Chunks, f.ChunksRef, err = at.agent.store(f.Chunks, protocol.InlineDetail); err != nil {
+		return err
+	}
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.finish, at.ended = &f, e.Ended
+	return nil
+}
+
+// read reads the entry, under the attempt's present number.
+func (at *attempt) read(written protocol.HeldAttempt) (shim.Entry, error) {
+	dir := at.agent.journal.dir
+	at.files.Lock()
+	defer at.files.Unlock()
+	id := at.agent.table.key(at)
+	if id != written {
+		if err := shim.RenumberEntry(dir, written, id); err != nil {
+			return shim.Entry{}, err
+		}
+	}
+	at.stored = id
+	return shim.ReadEntry(dir, id)
+}
+
+// moveEntry brings the file to the attempt's present number, so that a restart
+// does not offer it under the old one. Before it was read, read does that.
+func (at *attempt) moveEntry() {
+	at.files.Lock()
+	defer at.files.Unlock()
+	id := at.agent.table.key(at)
+	if at.stored.Attempt == 0 || at.stored == id {
+		return
+	}
+	if err := shim.RenumberEntry(at.agent.journal.dir, at.stored, id); err != nil {
+		at.agent.log.Error().Err(err).Msg("an adopted result keeps its old number on disk")
+		return
+	}
+	at.stored = id
+}
+
+// store keeps a payload inline up to limit, else makes it a blob; it repeats
+// until the coordinator has it, and fails only when the agent leaves.
+func (a *Agent) store(payload json.RawMessage, limit int) (json.RawMessage, *protocol.BlobRef, error) {
+	if len(payload) <= limit {
+		return payload, nil, nil
+	}
+	sum := sha256.Sum256(payload)
+	ref := &protocol.BlobRef{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(payload))}
+	b := backoff{}
+	for {
+		err := a.deps.Coordinator.PutBlob(a.life, ref.SHA256, ref.Size, bytes.NewReader(payload))
+		if err == nil {
+			return nil, ref, nil
+		}
+		if a.life.Err() != nil {
+			return nil, nil, errDetach
+		}
+		a.log.Warn().Err(err).Int64("size", ref.Size).Msg("a payload cannot be stored yet")
+		if !b.wait(a.life) {
+			return nil, nil, errDetach
+		}
+	}
+}
+
+// input returns the job's input, fetched and checked if it is a blob.
+func (a *Agent) input(ctx context.Context, as protocol.Assignment) ([]byte, error) {
+	if as.InputBlob == "" {
+		return as.Input, nil
+	}
+	b := backoff{}
+	for {
+		data, err := a.fetch(ctx, as)
+		switch {
+		case err == nil:
+			return data, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case protocol.CodeOf(err) == protocol.CodeNotFound:
+			return nil, &inference.Failure{Code: protocol.CodeInternal, Message: "cannot fetch the job's input: " + err.Error(), Retryable: true}
+		}
+		a.log.Warn().Err(err).Stringer("job", as.Job).Msg("an input cannot be fetched yet")
+		if !b.wait(ctx) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (a *Agent) fetch(ctx context.Context, as protocol.Assignment) ([]byte, error) {
+	r, err := a.deps.Coordinator.GetBlob(ctx, as.InputBlob)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	if hex.EncodeToString(sum[:]) != as.InputBlob {
+		return nil, fmt.Errorf("cannot use input: %d bytes do not have the digest %s", len(data), as.InputBlob)
+	}
+	return data, nil
+}

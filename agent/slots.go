@@ -1,0 +1,41 @@
+package agent
+
+import "windlass/protocol"
+
+// capacity is what the agent could take now. A finished attempt holds no slot
+// any more, although it stays in the held set until its result is answered.
+func (a *Agent) capacity() protocol.Capacity {
+	busy, gpus := 0, 0
+	for _, at := range a.table.list() {
+		if at.occupies() {
+			busy++
+			gpus += at.gpus
+		}
+	}
+	c := protocol.Capacity{
+		Free: max(0, a.cfg.Slots-busy), FreeGPUs: max(0, len(a.gpuFacts())-gpus), Draining: a.table.isDraining(),
+	}
+	// A journal at its bound means results that nobody took for days; more work
+	// would end up in memory or be lost.
+	if c.Draining || a.journal.full() {
+		c.Free = 0
+	}
+	return c
+}
+
+// admit says why an assignment cannot run here; nil if it can.
+func (a *Agent) admit(as protocol.Assignment) (protocol.Endpoint, string) {
+	doc, ok := a.table.document(as.Endpoint, as.Revision)
+	switch {
+	case a.table.isDraining():
+		return doc, "the agent drains"
+	case !ok:
+		return doc, "the endpoint's document of this revision is missing"
+	case doc.Resources.GPUs > len(a.gpuFacts()):
+		return doc, "the agent has not as many GPUs"
+	}
+	if err := a.cfg.permit(doc.Runtime.Kind, doc.Runtime.Command); err != nil {
+		return doc, err.Error()
+	}
+	return doc, ""
+}
