@@ -39,7 +39,7 @@ func randomCommand(t *rapid.T, w *world) *command.Command {
 		org, ep = org2, ep2
 	}
 	switch rapid.SampledFrom([]string{
-		"submit", "submit", "lease", "lease", "lease", "finish", "finish", "release", "expire", "cancel", "reopen",
+		"submit", "submit", "lease", "lease", "lease", "lease", "finish", "finish", "release", "release", "release", "adopt", "expire", "cancel", "reopen",
 		"register", "adopt", "endpoint", "delete", "evict",
 	}).Draw(t, "op") {
 	case "submit":
@@ -113,7 +113,7 @@ func TestFSMAgreesWithModel(t *testing.T) {
 		start, startClock := w.persist(), w.clock
 		var logs []*raft.Log
 		var results []any
-		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+		for range rapid.IntRange(20, 100).Draw(rt, "steps") {
 			w.clock = max(startClock, w.clock+rapid.SampledFrom([]int64{0, 1, 1000, -1000, 3_600_000, 86_400_000}).Draw(rt, "clock"))
 			c := randomCommand(rt, w)
 			before := w.store.View()
