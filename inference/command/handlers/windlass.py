@@ -44,6 +44,7 @@ class _Channel:
             os.set_inheritable(fd, False)
         sys.stdout.flush()
         os.dup2(2, 1)
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe is block-buffered otherwise
         self._out = os.fdopen(fd, "wb", buffering=0)
         self._lock = threading.Lock()
 
@@ -109,6 +110,7 @@ def _finish(channel, job, output):
 def _run(channel, handler, job):
     try:
         output = handler(job)
+        sys.stdout.flush()
         try:
             _finish(channel, job, output)
         except (TypeError, ValueError) as e:
