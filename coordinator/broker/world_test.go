@@ -80,10 +80,10 @@ type testLog struct {
 
 	mu      sync.Mutex
 	held    bool
+	failing int // batches that are answered with an error
 	waiting []entry
 	index   uint64
 	batches [][]*command.Command
-	seen    func([]*command.Command) // called before a batch is applied
 }
 
 func (l *testLog) Enqueue(group []*command.Command, done func([]command.Result, error)) {
@@ -120,6 +120,13 @@ func (l *testLog) release() {
 	synctest.Wait()
 }
 
+// fail makes the next n batches fail without being applied.
+func (l *testLog) fail(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = n
+}
+
 func (l *testLog) close() {
 	close(l.over)
 	l.ended.Wait()
@@ -153,12 +160,17 @@ func (l *testLog) apply() {
 		l.mu.Unlock()
 		return
 	}
+	if l.failing > 0 {
+		l.failing--
+		l.mu.Unlock()
+		for _, e := range batch {
+			e.done(nil, protocol.NewError(protocol.CodeUnavailable, "the disk is slow"))
+		}
+		return
+	}
 	l.index++
 	index := l.index
 	l.batches = append(l.batches, cmds)
-	if l.seen != nil {
-		l.seen(cmds)
-	}
 	l.mu.Unlock()
 	data, err := command.Marshal(nowMs(), cmds)
 	if err != nil {
@@ -179,7 +191,7 @@ func (w *world) do(cmds ...*command.Command) []command.Result {
 	return <-ch
 }
 
-// last is the newest batch that names an operation.
+// batch returns the nth newest batch.
 func (l *testLog) batch(n int) []*command.Command {
 	l.mu.Lock()
 	defer l.mu.Unlock()
