@@ -124,3 +124,20 @@ func (h *holder) rest() string {
 	h.kept = nil
 	return text
 }
+
+// Score feeds tokens and calls next with the logits after each of them, valid
+// during the call. Tokens beyond the context or outside of the vocabulary are
+// refused.
+func (m *Model) Score(tokens []int, next func(i int, logits []float32)) error {
+	if len(tokens) > m.Config.Context {
+		return refuse(ReasonContext, "it has %d tokens, and the context is %d", len(tokens), m.Config.Context)
+	}
+	s := m.newSession(len(tokens))
+	for i, id := range tokens {
+		if id < 0 || id >= m.Config.Vocab {
+			return refuse(ReasonTokenizer, "the token %d is not in the vocabulary of %d", id, m.Config.Vocab)
+		}
+		next(i, s.step(id))
+	}
+	return nil
+}
