@@ -1,6 +1,8 @@
 package state
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/go-memdb"
@@ -20,7 +22,7 @@ type Builder struct {
 	counted []any // endpoints and organisations, written when their counts are known
 	rows    int
 	bytes   int64
-	last    protocol.JobID
+	last    struct{ endpoint, agent, key, job []byte }
 }
 
 // rowsPerTxn bounds how many tree nodes a restore keeps as writable.
@@ -45,11 +47,10 @@ func (b *Builder) Intern(s string) string {
 
 // Endpoint adds an endpoint.
 func (b *Builder) Endpoint(e *Endpoint) error {
-	key := endpointID{e.Org, e.ID}
-	if b.ends[key] != nil {
-		return fmt.Errorf("endpoint %s/%s appears twice", e.Org, e.ID)
+	if err := ascend(&b.last.endpoint, compose(e.Org, e.ID)); err != nil {
+		return fmt.Errorf("endpoint %s/%s %w", e.Org, e.ID, err)
 	}
-	b.ends[key] = e
+	b.ends[endpointID{e.Org, e.ID}] = e
 	b.counted = append(b.counted, e)
 	b.bytes += e.Size()
 	return nil
@@ -57,22 +58,27 @@ func (b *Builder) Endpoint(e *Endpoint) error {
 
 // Agent adds an agent.
 func (b *Builder) Agent(a *Agent) error {
+	if err := ascend(&b.last.agent, a.ID[:]); err != nil {
+		return fmt.Errorf("agent %s %w", a.ID, err)
+	}
 	b.bytes += a.Size()
 	return b.insert(tableAgents, a)
 }
 
 // Key adds an idempotency key.
 func (b *Builder) Key(k *Key) error {
+	if err := ascend(&b.last.key, compose(k.Org, k.Endpoint, k.Key)); err != nil {
+		return fmt.Errorf("idempotency key of %s/%s %w", k.Org, k.Endpoint, err)
+	}
 	b.bytes += k.Size()
 	return b.insert(tableKeys, k)
 }
 
-// Job adds a job, above all ids before.
+// Job adds a job.
 func (b *Builder) Job(j *Job) error {
-	if compareJobs(j.ID, b.last) <= 0 {
-		return fmt.Errorf("job %s is out of order", j.ID)
+	if err := ascend(&b.last.job, j.ID[:]); err != nil {
+		return fmt.Errorf("job %s %w", j.ID, err)
 	}
-	b.last = j.ID
 	b.bytes += j.Size()
 	if (j.Lease != nil) != (j.Status == protocol.StatusInitializing) {
 		return fmt.Errorf("job %s is %s with lease %t", j.ID, j.Status, j.Lease != nil)
@@ -90,6 +96,15 @@ func (b *Builder) Job(j *Job) error {
 		}
 	}
 	return b.insert(tableJobs, j)
+}
+
+// ascend refuses a key that is not above the one before it.
+func ascend(last *[]byte, key []byte) error {
+	if bytes.Compare(key, *last) <= 0 {
+		return errors.New("is out of order or appears twice")
+	}
+	*last = key
+	return nil
 }
 
 func (b *Builder) org(name string) *org {
