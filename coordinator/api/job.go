@@ -1,0 +1,215 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+
+	"windlass/coordinator/blob"
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// maxDetail bounds the log or chunk list of an attempt that is read at once.
+const maxDetail = 64 << 20
+
+// cancelJob is POST /v2/jobs/{id}/cancel. A job that has ended is answered as it is.
+func (s *Server) cancelJob(c *call) error {
+	return s.control(c, func(ctx context.Context, b Broker, row *state.Job) (command.Result, error) {
+		if row.Status.Terminal() {
+			return command.Result{}, nil
+		}
+		return b.Cancel(ctx, row.Org, row.ID)
+	})
+}
+
+// retryJob is POST /v2/jobs/{id}/retry: a new run of a job that has ended.
+func (s *Server) retryJob(c *call) error {
+	return s.control(c, func(ctx context.Context, b Broker, row *state.Job) (command.Result, error) {
+		if !row.Status.Terminal() {
+			return command.Result{}, protocol.NewError(protocol.CodeConflict, "Only a job that has ended can be run again").
+				With("jobId", row.ID).With("status", row.Status)
+		}
+		return b.Reopen(ctx, row.Org, row.ID)
+	})
+}
+
+// control runs a write on one job and answers with the job as it is then.
+func (s *Server) control(c *call, write func(context.Context, Broker, *state.Job) (command.Result, error)) error {
+	if _, err := c.body(); err != nil {
+		return err
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	row, err := s.job(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	b, berr := s.deps.Broker()
+	if berr != nil {
+		return noLeader(berr)
+	}
+	res, err := write(ctx, b, row)
+	if err != nil {
+		return uncertain(err, row.ID)
+	}
+	if res.Code == protocol.CodeJobNotFound {
+		return jobNotFound(c.args[0])
+	}
+	if res.Code != "" {
+		return refused(res)
+	}
+	if now := s.deps.Store.Job(row.ID); now != nil {
+		row = now
+	}
+	return c.json(s.document(row, include{inline: protocol.InlineOutput}))
+}
+
+// output is GET /v2/jobs/{id}/output: the output's JSON, streamed when it is large.
+func (s *Server) output(c *call) error {
+	ctx, cancel := c.context()
+	defer cancel()
+	row, err := s.job(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	if row.Status != protocol.StatusCompleted || row.Outcome == nil {
+		return protocol.NewError(protocol.CodeOutputNotReady, "The job has no output: it is "+shownStatus(s.deps.Board, row).String()).
+			With("jobId", row.ID).With("status", shownStatus(s.deps.Board, row))
+	}
+	if ref := row.Outcome.Output.Ref; ref != nil {
+		return s.sendBlob(c, ref.SHA256, typeJSON)
+	}
+	c.write(reply{status: fasthttp.StatusOK, body: row.Outcome.Output.Inline, kind: typeJSON})
+	return nil
+}
+
+// sendBlob streams a blob. When it is corrupt the connection breaks before the
+// announced length is reached.
+func (s *Server) sendBlob(c *call, digest blob.Digest, kind string) error {
+	r, size, err := s.deps.Blobs.Get(s.base, digest)
+	if errors.Is(err, blob.ErrNotFound) {
+		return protocol.NewError(protocol.CodeNotFound, "There is no blob with this digest")
+	}
+	if err != nil {
+		return err
+	}
+	c.write(reply{status: fasthttp.StatusOK, kind: kind})
+	c.ctx.Response.SetBodyStream(r, int(size))
+	return nil
+}
+
+// logs is GET /v2/jobs/{id}/logs: every kept line of the newest attempt.
+func (s *Server) logs(c *call) error {
+	ctx, cancel := c.context()
+	defer cancel()
+	row, err := s.job(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	lines, err := s.logLines(ctx, row)
+	if err != nil {
+		return err
+	}
+	return c.json(protocol.Page[protocol.LogLine]{Data: lines})
+}
+
+// logTail returns the last lines of the newest attempt, as a status shows them.
+func (s *Server) logTail(ctx context.Context, row *state.Job) ([]protocol.LogLine, error) {
+	lines, err := s.logLines(ctx, row)
+	return lines[max(0, len(lines)-protocol.LogTail):], err
+}
+
+func (s *Server) logLines(ctx context.Context, row *state.Job) ([]protocol.LogLine, error) {
+	lines := []protocol.LogLine{}
+	if row.Lease != nil {
+		for _, item := range s.deps.Board.Logs(row.ID, row.Attempt, 0) {
+			lines = append(lines, item.Value)
+		}
+		return lines, nil
+	}
+	if row.Outcome == nil {
+		return lines, nil
+	}
+	if err := s.readDetail(ctx, row.Outcome.Logs, &lines); err != nil {
+		return nil, fmt.Errorf("cannot read the log of job %s: %w", row.ID, err)
+	}
+	return lines, nil
+}
+
+// readDetail decodes a JSON array that is inline or a blob.
+func (s *Server) readDetail(ctx context.Context, p state.Payload, out any) error {
+	raw := p.Inline
+	if p.Ref != nil {
+		var err error
+		if raw, err = blob.ReadAll(ctx, s.deps.Blobs, p.Ref.SHA256, maxDetail); err != nil {
+			return err
+		}
+	}
+	if len(raw) == 0 {
+		return nil
+	}
+	return json.Unmarshal(raw, out)
+}
+
+// explain is GET /v2/jobs/{id}/explain.
+func (s *Server) explain(c *call) error {
+	ctx, cancel := c.context()
+	defer cancel()
+	row, err := s.job(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	b, berr := s.deps.Broker()
+	if berr != nil {
+		return noLeader(berr)
+	}
+	return c.json(b.Explain(row))
+}
+
+// events is GET /v2/jobs/{id}/events: what the row knows of the job's history.
+func (s *Server) events(c *call) error {
+	ctx, cancel := c.context()
+	defer cancel()
+	row, err := s.job(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	return c.json(protocol.Page[protocol.JobEvent]{Data: s.history(row)})
+}
+
+func (s *Server) history(row *state.Job) []protocol.JobEvent {
+	list := []protocol.JobEvent{{Time: protocol.Time(row.CreatedMs), Type: "submitted"}}
+	add := func(ms int64, kind string, attempt uint32, agent protocol.AgentID) {
+		if ms > 0 {
+			list = append(list, protocol.JobEvent{Time: protocol.Time(ms), Type: kind, Attempt: attempt, AgentID: agent.String()})
+		}
+	}
+	if out := row.Outcome; out != nil && out.Attempt > 0 {
+		add(out.GrantedMs, "leased", out.Attempt, out.Agent)
+		add(out.StartedMs, "started", out.Attempt, out.Agent)
+	}
+	if out := row.Outcome; out != nil {
+		kind := "retry"
+		if row.Status.Terminal() {
+			kind = row.Status.String()
+		}
+		if row.Status.Terminal() || row.Failures > 0 {
+			list = append(list, protocol.JobEvent{Time: protocol.Time(out.EndedMs), Type: kind, Attempt: out.Attempt, Code: out.ErrCode, Message: out.ErrMessage})
+		}
+	}
+	if row.Extra != nil && row.Extra.ReopenedMs > 0 && !row.Status.Terminal() {
+		list = append(list, protocol.JobEvent{Time: protocol.Time(row.Extra.ReopenedMs), Type: "reopened"})
+	}
+	if row.Lease != nil {
+		add(row.Lease.GrantedMs, "leased", row.Attempt, row.Lease.Agent)
+		if soft, ok := s.deps.Board.Get(row.ID, row.Attempt); ok {
+			add(soft.StartedMs, "started", row.Attempt, row.Lease.Agent)
+		}
+	}
+	return list
+}

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"windlass/coordinator/board"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// maxScan bounds the rows that one page looks at, some 5 ms of work: a filter
+// that matches little answers short pages instead of holding a core.
+const maxScan = 20_000
+
+// listInline is the largest output shown in a list; larger ones are a URL.
+const listInline = 4 << 10
+
+// listQuery is what GET /v2/jobs was asked.
+type listQuery struct {
+	statuses []protocol.Status
+	endpoint string
+	tags     []state.Tag
+	key      string
+	limit    int
+	after    protocol.JobID
+}
+
+// listJobs is GET /v2/jobs: newest first.
+func (s *Server) listJobs(c *call) error {
+	q, err := c.listQuery()
+	if err != nil {
+		return err
+	}
+	inc := include{inline: listInline}
+	ctx, cancel := c.context()
+	defer cancel()
+	if err := s.barrier(ctx); err != nil {
+		return err
+	}
+	page := protocol.Page[*protocol.JobStatus]{Data: []*protocol.JobStatus{}}
+	view, org, scanned := s.deps.Store.View(), c.who.Org, 0
+	var last protocol.JobID
+	more := false
+	view.Jobs(q.after, true, func(row *state.Job) bool {
+		if scanned == maxScan || len(page.Data) == q.limit {
+			more = true
+			return false
+		}
+		scanned++
+		last = row.ID
+		if row.Org == org && q.match(s.deps.Board, row) {
+			page.Data = append(page.Data, s.document(row, inc))
+		}
+		return true
+	})
+	if more {
+		page.NextCursor = formatCursor(last)
+	}
+	return c.json(page)
+}
+
+func (q *listQuery) match(b *board.Board, row *state.Job) bool {
+	if q.endpoint != "" && row.Target != q.endpoint {
+		return false
+	}
+	if q.key != "" && (row.Extra == nil || row.Extra.IdempotencyKey != q.key) {
+		return false
+	}
+	for _, t := range q.tags {
+		if row.Extra == nil || !slices.Contains(row.Extra.Tags, t) {
+			return false
+		}
+	}
+	return len(q.statuses) == 0 || slices.Contains(q.statuses, shownStatus(b, row))
+}
+
+func (c *call) listQuery() (*listQuery, error) {
+	q := &listQuery{endpoint: c.query("endpoint"), key: c.query("idempotencyKey"), limit: protocol.DefaultListLimit}
+	var bad findings
+	for _, name := range c.queryList("status") {
+		status, err := protocol.ParseStatus(name)
+		if err != nil {
+			bad.add("status", name, err.Error())
+			continue
+		}
+		q.statuses = append(q.statuses, status)
+	}
+	for key, value := range c.ctx.QueryArgs().All() {
+		if name, ok := strings.CutPrefix(string(key), "tag."); ok {
+			q.tags = append(q.tags, state.Tag{Key: name, Value: string(value)})
+		}
+	}
+	if len(q.tags) > protocol.MaxTags {
+		bad.add("tag", nil, "Must be at most "+strconv.Itoa(protocol.MaxTags)+" tags")
+	}
+	if raw := c.query("limit"); raw != "" {
+		n, err := strconv.Atoi(raw)
+		if err != nil || n < 1 || n > protocol.MaxListLimit {
+			bad.add("limit", raw, "Must be an integer between 1 and "+strconv.Itoa(protocol.MaxListLimit))
+		}
+		q.limit = n
+	}
+	if raw := c.query("cursor"); raw != "" {
+		after, ok := parseCursor(raw)
+		if !ok {
+			bad.add("cursor", raw, "Must be the nextCursor of the page before")
+		}
+		q.after = after
+	}
+	return q, bad.err()
+}
+
+// A cursor is the id of the last row that was looked at, opaque to callers.
+func formatCursor(id protocol.JobID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+func parseCursor(s string) (protocol.JobID, bool) {
+	var id protocol.JobID
+	if base64.RawURLEncoding.DecodedLen(len(s)) != len(id) {
+		return id, false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return id, false
+	}
+	return protocol.JobID(b), protocol.JobID(b) != protocol.JobID{}
+}
+
+// decodeList reads a list of strings.
+func decodeList(value []byte, field string, out *[]string, bad *findings) {
+	if string(value) == "null" {
+		return
+	}
+	if json.Unmarshal(value, out) != nil {
+		bad.add(field, value, "Must be a list of strings")
+	}
+}

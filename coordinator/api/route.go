@@ -1,0 +1,85 @@
+package api
+
+import (
+	"time"
+
+	"windlass/coordinator/auth"
+	"windlass/protocol"
+)
+
+// rateClass names the bucket that a request counts against (DESIGN 4).
+type rateClass uint8
+
+const (
+	rateNone   rateClass = iota
+	rateStatus           // 100 a minute for each key; a batch or a stream counts once
+	rateSubmit
+)
+
+// open marks the routes that answer without a key. There are two, and a test
+// names them.
+const open auth.Permission = ""
+
+// Bodies and the time to send them.
+const (
+	noBody = 0
+	// smallBody is for requests that are a few fields.
+	smallBody = 64 << 10
+	// documentBody is for an endpoint document with its input schema.
+	documentBody = 1 << 20
+	// batchBody holds protocol.MaxBatchStatus ids and room to spare.
+	batchBody = 128 << 10
+	// agentBody holds a report of many attempts with inline results and chunks.
+	agentBody = 16 << 20
+
+	bodyTime = time.Minute
+	// blobTime lets protocol.MaxOutput through a line of 2 Mbit/s.
+	blobTime = 5 * time.Minute
+)
+
+// route is one line of the API.
+type route struct {
+	method     string
+	pattern    string // {x} is a parameter
+	operation  string // name in metrics, logs and the API description
+	permission auth.Permission
+	rate       rateClass
+	body       int           // most bytes of a body
+	patience   time.Duration // to send the body, and again to take the answer
+	handle     func(*call) error
+}
+
+// routes is the whole API: whatever is not listed is not served.
+func (s *Server) routes() []*route {
+	return []*route{
+		{"GET", "/healthz", "health", open, rateNone, noBody, bodyTime, s.health},
+		{"GET", "/readyz", "ready", open, rateNone, noBody, bodyTime, s.ready},
+		{"GET", "/metrics", "metrics", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.serveMetrics},
+
+		{"POST", "/v2/endpoints/{id}/runasync", "submit", auth.EndpointsExecute, rateSubmit, protocol.MaxBody, bodyTime, s.submit},
+		{"GET", "/v2/endpoints", "listEndpoints", auth.JobsRead, rateNone, noBody, bodyTime, s.listEndpoints},
+		{"POST", "/v2/endpoints", "createEndpoint", auth.EndpointsWrite, rateNone, documentBody, bodyTime, s.createEndpoint},
+		{"GET", "/v2/endpoints/{id}", "getEndpoint", auth.JobsRead, rateNone, noBody, bodyTime, s.getEndpoint},
+		{"PUT", "/v2/endpoints/{id}", "putEndpoint", auth.EndpointsWrite, rateNone, documentBody, bodyTime, s.putEndpoint},
+		{"DELETE", "/v2/endpoints/{id}", "deleteEndpoint", auth.EndpointsWrite, rateNone, smallBody, bodyTime, s.deleteEndpoint},
+
+		{"GET", "/v2/jobs", "listJobs", auth.JobsRead, rateStatus, noBody, bodyTime, s.listJobs},
+		{"POST", "/v2/jobs/status/batch", "batchStatus", auth.JobsRead, rateStatus, batchBody, bodyTime, s.batchStatus},
+		{"GET", "/v2/jobs/{id}/status", "status", auth.JobsRead, rateStatus, noBody, bodyTime, s.status},
+		{"GET", "/v2/jobs/{id}/status/stream", "stream", auth.JobsRead, rateStatus, noBody, bodyTime, s.stream},
+		{"POST", "/v2/jobs/{id}/cancel", "cancel", auth.JobsWrite, rateNone, smallBody, bodyTime, s.cancelJob},
+		{"POST", "/v2/jobs/{id}/retry", "retry", auth.JobsWrite, rateNone, smallBody, bodyTime, s.retryJob},
+		{"GET", "/v2/jobs/{id}/output", "output", auth.JobsRead, rateNone, noBody, blobTime, s.output},
+		{"GET", "/v2/jobs/{id}/logs", "logs", auth.JobsRead, rateNone, noBody, bodyTime, s.logs},
+		{"GET", "/v2/jobs/{id}/explain", "explain", auth.JobsRead, rateNone, noBody, bodyTime, s.explain},
+		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
+
+		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
+
+		{"POST", protocol.PathRegister, "agentRegister", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentRegister},
+		{"POST", protocol.PathSync, "agentSync", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentSync},
+		{"POST", protocol.PathReport, "agentReport", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentReport},
+		{"GET", protocol.PathBlob + "{sha}", "getBlob", auth.AgentsManage, rateNone, noBody, blobTime, s.getBlob},
+		{"PUT", protocol.PathBlob + "{sha}", "putBlob", auth.AgentsManage, rateNone, protocol.MaxOutput, blobTime, s.putBlob},
+	}
+}

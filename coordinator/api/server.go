@@ -1,0 +1,219 @@
+// Package api serves the HTTP API of a coordinator: one table of routes over
+// fasthttp, the native dialect, the agents' protocol, and event streams. See
+// DESIGN.md.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"windlass/protocol"
+)
+
+// Bounds of the server (reliability.md 4).
+const (
+	// maxConns is one connection for each of tens of thousands of agents and
+	// clients; it stays below the usual limit of file descriptors of a service.
+	maxConns = 60_000
+	// headerBuffer is the longest header that is taken; 9 KB are answered 431.
+	headerBuffer = 8 << 10
+	// headerTime cuts a client that sends its header byte by byte.
+	headerTime = 20 * time.Second
+	// idleTime keeps the connection of an agent over its beats and syncs.
+	idleTime = 2 * time.Minute
+	// keepAlivePeriod finds peers that vanished without a word.
+	keepAlivePeriod = 30 * time.Second
+)
+
+// Server answers the API on any number of listeners.
+type Server struct {
+	deps     Deps
+	router   *router
+	fast     *fasthttp.Server
+	base     context.Context // ended by Shutdown
+	stop     context.CancelFunc
+	schemas  *schemas
+	estimate *estimator
+	metrics  *metrics
+
+	mu      sync.Mutex
+	closing bool
+	streams int            // SSE streams
+	work    sync.WaitGroup // goroutines that outlive their handler
+}
+
+// New returns a server that serves once Serve is called.
+func New(deps Deps) (*Server, error) {
+	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator()}
+	s.base, s.stop = context.WithCancel(context.Background())
+	routes := s.routes()
+	s.router = newRouter(routes)
+	m, err := newMetrics(s, routes)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics = m
+	s.fast = &fasthttp.Server{
+		Handler:                       s.handle,
+		ErrorHandler:                  s.refuse,
+		HeaderReceived:                s.headerReceived,
+		Logger:                        fastLog{deps.Log},
+		Concurrency:                   maxConns,
+		ReadBufferSize:                headerBuffer,
+		ReadTimeout:                   headerTime,
+		IdleTimeout:                   idleTime,
+		MaxRequestBodySize:            smallBody,
+		StreamRequestBody:             true,
+		DisablePreParseMultipartForm:  true,
+		KeepHijackedConns:             true,
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		SecureErrorLogMessage:         true,
+		CloseOnShutdown:               true,
+		TCPKeepalive:                  true,
+		TCPKeepalivePeriod:            keepAlivePeriod,
+		DisableHeaderNamesNormalizing: false,
+	}
+	s.enter(func() { s.estimate.run(s.base, deps.Store) })
+	return s, nil
+}
+
+// Serve answers requests on ln until Shutdown; then it returns nil.
+func (s *Server) Serve(ln net.Listener) error { return s.fast.Serve(ln) }
+
+// Shutdown stops accepting, ends held requests and streams, and waits for the
+// handlers and for every goroutine of the server, or for ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.stop()
+	err := s.fast.ShutdownWithContext(ctx)
+	done := make(chan struct{})
+	go func() {
+		s.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+// enter runs fn in a goroutine that Shutdown waits for; false when it is too late.
+func (s *Server) enter(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.work.Go(fn)
+	return true
+}
+
+// handle is the way of every request: route, key, permission, handler.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	start := time.Now()
+	c := &call{s: s, ctx: ctx, id: requestID(ctx)}
+	err := s.guard(c)
+	if err != nil {
+		ctx.Response.Reset()
+		operation := "unknown"
+		if c.route != nil {
+			operation = c.route.operation
+		}
+		c.write(s.errorReply(operation, c.id, err))
+	}
+	if c.held {
+		return // counted when it is answered
+	}
+	s.metrics.observe(c.route, ctx.Response.StatusCode(), time.Since(start))
+	switch {
+	case c.unread():
+		c.linger()
+	case c.close:
+		ctx.Response.SetConnectionClose()
+	}
+}
+
+// guard dispatches and turns a panic into an error: the library would let it
+// end the process.
+func (s *Server) guard(c *call) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(c.id, p)
+		}
+	}()
+	return s.dispatch(c)
+}
+
+// panicked logs a recovered panic and returns what the caller is told.
+func (s *Server) panicked(requestID string, p any) error {
+	s.deps.Log.Error().Str("component", "api").Str("requestId", requestID).Str("error", fmt.Sprint(p)).
+		Bytes("stack", debug.Stack()).Msg("handler panicked")
+	return protocol.NewError(protocol.CodeInternal, hidden)
+}
+
+// hidden is all that a caller learns of a fault of ours.
+const hidden = "Something went wrong on the server; its log has the cause under this request id"
+
+func (s *Server) dispatch(c *call) error {
+	if err := checkHeader(&c.ctx.Request.Header); err != nil {
+		c.close = true
+		return err
+	}
+	p, perr := parsePath(c.ctx.URI().PathOriginal())
+	if perr != nil {
+		return perr
+	}
+	route, args, allow := s.router.find(string(c.ctx.Method()), &p)
+	c.route, c.args = route, args
+	if route == nil || route.permission != open {
+		if c.who = s.deps.Keys.Authenticate(c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)); c.who == nil {
+			return protocol.NewError(protocol.CodeUnauthorized, "An API key is required: send the header Authorization: Bearer YOUR_API_KEY")
+		}
+	}
+	switch {
+	case route == nil && allow != "":
+		return protocol.NewError(protocol.CodeMethodNotAllowed, "This path does not know that method").With("allow", allow)
+	case route == nil:
+		return protocol.NewError(protocol.CodeNotFound, "There is no such path; the API is described in docs/openapi.yaml")
+	case route.permission != open && !c.who.May(route.permission):
+		return protocol.NewError(protocol.CodeAccessDenied, "You don't have permission to do this").
+			With("requiredPermission", route.permission).With("userPermissions", c.who.Permissions)
+	}
+	return route.handle(c)
+}
+
+// requestID takes the caller's id when it is harmless, or makes one.
+func requestID(ctx *fasthttp.RequestCtx) string {
+	const maxRequestID = 64
+	given := ctx.Request.Header.Peek(protocol.HeaderRequestID)
+	if len(given) == 0 || len(given) > maxRequestID {
+		return protocol.NewRequestID(time.Now()).String()
+	}
+	for _, b := range given {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '-' && b != '_' && b != '.' {
+			return protocol.NewRequestID(time.Now()).String()
+		}
+	}
+	return string(given)
+}
+
+// fastLog takes the library's own lines, which name connections and no content.
+type fastLog struct{ log zerolog.Logger }
+
+// Printf implements fasthttp.Logger.
+func (l fastLog) Printf(format string, args ...any) {
+	l.log.Debug().Str("component", "api").Msgf(format, args...)
+}

@@ -1,0 +1,230 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"windlass/coordinator/blob"
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// queueFullRetry is what a caller is told to wait, in seconds, when the queue is
+// full: long enough that thousands of refused callers are no load, short enough
+// that a drained queue does not stay empty.
+const queueFullRetry = 10
+
+// noLeaderRetry, in seconds, is the usual length of an election rounded up.
+const noLeaderRetry = 2
+
+// submit is POST /v2/endpoints/{id}/runasync (seed S0).
+func (s *Server) submit(c *call) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	in, err := parseSubmit(body, c.header(protocol.HeaderIdempotencyKey))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	endpoint, err := s.endpoint(ctx, c.who.Org, c.args[0])
+	if err != nil {
+		return err
+	}
+	if err := s.schemas.check(endpoint, in.input); err != nil {
+		return err
+	}
+	cmd, id, err := s.submitCommand(ctx, endpoint, in)
+	if err != nil {
+		return err
+	}
+	b, berr := s.deps.Broker()
+	if berr != nil {
+		return noLeader(berr)
+	}
+	res, err := b.Submit(ctx, cmd)
+	if err != nil {
+		return uncertain(err, id)
+	}
+	if res.Code != "" {
+		return refusedSubmit(res, endpoint.ID)
+	}
+	return s.submitted(c, res, endpoint, in)
+}
+
+// submitCommand chooses the job's id and stores a large input before the
+// command that names it exists (DESIGN 3.11).
+func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submission) (*command.Submit, protocol.JobID, error) {
+	id := protocol.NewJobID(time.UnixMilli(s.deps.NowMs()))
+	policy := e.Doc.Policy
+	cmd := &command.Submit{
+		Job: id[:], Org: e.Org, Endpoint: e.ID, Priority: uint32(in.priority),
+		Tags: in.tags, CallbackUrl: in.callbackURL, IdempotencyKey: in.key,
+		ExecutionMs:  either(in.executionMs, policy.ExecutionTimeout.Std(), protocol.DefaultExecutionTimeout),
+		TtlMs:        either(in.ttlMs, policy.TTL.Std(), protocol.DefaultTTL),
+		MaxAttempts:  protocol.DefaultMaxAttempts,
+		MaxLosses:    protocol.DefaultMaxLosses,
+		RetryTimeout: policy.RetryTimeout,
+	}
+	if policy.MaxAttempts > 0 {
+		cmd.MaxAttempts = uint32(policy.MaxAttempts)
+	}
+	if in.key != "" {
+		hash, err := payloadHash(e.ID, in)
+		if err != nil {
+			return nil, id, err
+		}
+		cmd.PayloadHash = hash[:]
+	}
+	if len(in.input) <= protocol.InlineInput {
+		cmd.Input = &command.Payload{Inline: in.input}
+		return cmd, id, nil
+	}
+	digest, size, err := s.deps.Blobs.Put(ctx, bytes.NewReader(in.input), nil, protocol.MaxBody)
+	if err != nil {
+		return nil, id, storageError(err)
+	}
+	cmd.Input = &command.Payload{Sha256: digest[:], Size: size}
+	return cmd, id, nil
+}
+
+func either(ms int64, of, fallback time.Duration) int64 {
+	switch {
+	case ms > 0:
+		return ms
+	case of > 0:
+		return of.Milliseconds()
+	}
+	return fallback.Milliseconds()
+}
+
+// payloadHash is what makes two submits the same (DESIGN 4): the endpoint and
+// the fields, with white space outside of strings removed. Lengths before each
+// field keep them apart.
+func payloadHash(endpoint string, in *submission) ([sha256.Size]byte, error) {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, in.input); err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	h := sha256.New()
+	field := func(b []byte) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(b)))
+		h.Write(n[:])
+		h.Write(b)
+	}
+	number := func(v int64) { field(binary.BigEndian.AppendUint64(nil, uint64(v))) }
+	field([]byte(endpoint))
+	field(compact.Bytes())
+	field([]byte(in.callbackURL))
+	number(int64(in.priority))
+	number(in.executionMs)
+	number(in.ttlMs)
+	number(int64(len(in.tags)))
+	for _, t := range in.tags {
+		field([]byte(t.Key))
+		field([]byte(t.Value))
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
+}
+
+func (s *Server) submitted(c *call, res command.Result, e *state.Endpoint, in *submission) error {
+	out := protocol.SubmitResponse{
+		JobID: res.Job, TaskID: res.Job, Status: protocol.StatusQueued,
+		EndpointID: e.ID, Priority: in.priority, CreatedAt: protocol.Time(res.CreatedMs),
+		StatusURL:         c.baseURL() + "/v2/jobs/" + res.Job.String() + "/status",
+		EstimatedDuration: s.estimate.duration(e.Org, e.ID),
+	}
+	if len(in.tags) > 0 {
+		out.Tags = make(map[string]string, len(in.tags))
+		for _, t := range in.tags {
+			out.Tags[t.Key] = t.Value
+		}
+	}
+	if res.Replayed {
+		return c.json(&out, [2]string{protocol.HeaderReplayed, "true"})
+	}
+	s.metrics.submitted(e.ID, in.priority)
+	return c.json(&out)
+}
+
+func refusedSubmit(res command.Result, endpoint string) error {
+	e := refused(res)
+	switch res.Code {
+	case protocol.CodeQueueFull:
+		e.With("queueSize", res.Count).With("limit", res.Limit).With("retryAfter", queueFullRetry)
+	case protocol.CodeEndpointNotFound:
+		return endpointNotFound(endpoint)
+	case protocol.CodeIdempotencyReused:
+		e.With("field", "idempotencyKey").With("reason", "The key was used before with another payload").With("jobId", res.Job)
+	}
+	return e
+}
+
+// refused is the error of a command that was applied and found refused.
+func refused(res command.Result) *protocol.Error {
+	message := res.Message
+	if message == "" {
+		message = "The request was refused"
+		if res.Code == protocol.CodeQueueFull {
+			message = "Job queue is at capacity"
+		}
+	}
+	return protocol.NewError(res.Code, message)
+}
+
+// noLeader completes the error of a coordinator that cannot write: nothing was
+// written, so the caller may send the same request again.
+func noLeader(err *protocol.Error) error {
+	e := *err
+	e.Details = map[string]any{"retryAfter": noLeaderRetry, "outcome": "none"}
+	for k, v := range err.Details {
+		e.Details[k] = v
+	}
+	return &e
+}
+
+// uncertain completes the error of a write. When it may have happened, the job
+// id tells the caller what to look for (DESIGN 4).
+func uncertain(err error, id protocol.JobID) error {
+	var e *protocol.Error
+	switch {
+	case errors.As(err, &e) && e.Code != protocol.CodeNoLeader && e.Code != protocol.CodeUnavailable:
+		return err
+	case errors.As(err, &e) && e.Details["outcome"] != "unknown":
+		return noLeader(e)
+	case e == nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+		return err
+	}
+	out := protocol.NewError(protocol.CodeNoLeader, "The write may or may not have happened: no coordinator has confirmed it yet").
+		With("outcome", "unknown").With("retryAfter", noLeaderRetry)
+	if !id.IsZero() {
+		out.With("jobId", id)
+	}
+	return out
+}
+
+func unavailable(message string) error {
+	return protocol.NewError(protocol.CodeUnavailable, message).With("retryAfter", noLeaderRetry)
+}
+
+// storageError is the answer to a blob that could not be stored.
+func storageError(err error) error {
+	switch {
+	case errors.Is(err, blob.ErrFull):
+		return protocol.NewError(protocol.CodeStorageLimit, "The coordinator's disk is too full to store the payload")
+	case errors.Is(err, blob.ErrTooLarge):
+		return protocol.NewError(protocol.CodeTooLarge, "The payload is too large").With("field", "body")
+	case errors.Is(err, blob.ErrMismatch):
+		return protocol.Invalid("sha256", nil, "The bytes do not have this digest")
+	}
+	return err
+}
