@@ -257,7 +257,12 @@ func (n *Node) barrier() error {
 	if !n.IsLeader() {
 		return raft.ErrNotLeader
 	}
-	return n.raft.Barrier(0).Error()
+	term := n.raft.CurrentTerm()
+	if err := n.raft.Barrier(0).Error(); err != nil {
+		return err
+	}
+	n.verifier.settled.Store(term)
+	return nil
 }
 
 // VerifyLeader returns nil when this node led at some moment after the call

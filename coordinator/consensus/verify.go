@@ -16,7 +16,7 @@ import (
 type verifier struct {
 	raft    *raft.Raft
 	track   *tracker
-	barrier func() error // commits an entry and waits until the FSM is there
+	barrier func() error // commits an entry, waits until the FSM is there, settles the term
 	logs    raft.LogStore
 	ended   sync.WaitGroup
 	wake    chan struct{} // capacity 1
@@ -83,11 +83,7 @@ func (v *verifier) run() {
 func (v *verifier) round() (uint64, error) {
 	term := v.raft.CurrentTerm()
 	if v.settled.Load() != term {
-		if err := v.barrier(); err != nil {
-			return 0, err
-		}
-		v.settled.Store(term)
-		return 0, nil
+		return 0, v.barrier()
 	}
 	commit := v.raft.CommitIndex()
 	if err := v.raft.VerifyLeader().Error(); err != nil {

@@ -1,0 +1,223 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"windlass/protocol"
+)
+
+// Config is the coordinator's configuration file (DESIGN 7). Fields that a
+// later version serves are known here and refused when set, so that nobody
+// believes in a protection that is not there.
+type Config struct {
+	ID               string        `yaml:"id" json:"id,omitempty"` // a label in logs; identity is made with the data directory
+	Data             string        `yaml:"data" json:"data"`
+	HTTP             HTTPConfig    `yaml:"http" json:"http"`
+	Peer             PeerConfig    `yaml:"peer" json:"peer"`
+	Join             []string      `yaml:"join" json:"join,omitempty"`
+	Expect           int           `yaml:"expect" json:"expect"`
+	Blob             BlobConfig    `yaml:"blob" json:"blob"`
+	Archive          ArchiveConfig `yaml:"archive" json:"archive"`
+	State            StateConfig   `yaml:"state" json:"state"`
+	BootstrapKeyFile string        `yaml:"bootstrapKeyFile" json:"bootstrapKeyFile"`
+	Limits           LimitsConfig  `yaml:"limits" json:"limits"`
+	Log              LogConfig     `yaml:"log" json:"log"`
+}
+
+// HTTPConfig is the API's listener.
+type HTTPConfig struct {
+	Listen    string    `yaml:"listen" json:"listen"`
+	PublicURL string    `yaml:"publicUrl" json:"publicUrl,omitempty"` // base of URLs in answers, without /v2
+	TLS       TLSConfig `yaml:"tls" json:"tls"`
+}
+
+// PeerConfig is the listener for other coordinators.
+type PeerConfig struct {
+	Listen    string    `yaml:"listen" json:"listen"`
+	Advertise string    `yaml:"advertise" json:"advertise,omitempty"` // what others dial; listen when empty
+	TLS       TLSConfig `yaml:"tls" json:"tls"`
+}
+
+// TLSConfig names PEM files.
+type TLSConfig struct {
+	CA   string `yaml:"ca" json:"ca,omitempty"`
+	Cert string `yaml:"cert" json:"cert,omitempty"`
+	Key  string `yaml:"key" json:"key,omitempty"`
+}
+
+// BlobConfig says where payloads beyond the inline limits are.
+type BlobConfig struct {
+	Kind string   `yaml:"kind" json:"kind"` // dir
+	Dir  string   `yaml:"dir" json:"dir,omitempty"`
+	S3   S3Config `yaml:"s3" json:"s3"`
+}
+
+// S3Config names a bucket.
+type S3Config struct {
+	Endpoint string `yaml:"endpoint" json:"endpoint,omitempty"`
+	Bucket   string `yaml:"bucket" json:"bucket,omitempty"`
+}
+
+// ArchiveConfig says how long ended jobs are kept.
+type ArchiveConfig struct {
+	After protocol.Duration `yaml:"after" json:"after,omitempty"` // until they leave memory for the archive
+	Keep  protocol.Duration `yaml:"keep" json:"keep"`             // until they are removed
+}
+
+// StateConfig bounds the replicated state.
+type StateConfig struct {
+	MaxBytes protocol.Size `yaml:"maxBytes" json:"maxBytes"` // above it a submit is refused
+}
+
+// LimitsConfig overrides the limits of organisations.
+type LimitsConfig struct {
+	Queue int `yaml:"queue" json:"queue,omitempty"`
+}
+
+// LogConfig is the log's level and format, as everywhere.
+type LogConfig struct {
+	Level  string `yaml:"level" json:"level,omitempty"`
+	Format string `yaml:"format" json:"format,omitempty"`
+}
+
+const (
+	// DefaultListen is the API's port (DESIGN 7).
+	DefaultListen = ":7400"
+
+	// DefaultPeerListen is the peers' port (DESIGN 7). Peers have no TLS yet, and
+	// whoever reaches that port can write the log, so it is not open to the
+	// network.
+	DefaultPeerListen = "127.0.0.1:7401"
+
+	// defaultKeep is the 30 days that seed S2 promises for results.
+	defaultKeep = 30 * 24 * time.Hour
+
+	// minKeep lets a client that polls once a minute see its result.
+	minKeep = time.Minute
+
+	// minStateBytes holds a queue of some ten thousand small jobs; less is a
+	// mistaken unit.
+	minStateBytes = 16 << 20
+
+	// fallbackStateBytes is used where the machine does not tell its memory.
+	fallbackStateBytes = 1 << 30
+)
+
+// DefaultConfig is what an empty file means.
+func DefaultConfig() Config {
+	return Config{
+		Data:    "/var/lib/windlass",
+		HTTP:    HTTPConfig{Listen: DefaultListen},
+		Peer:    PeerConfig{Listen: DefaultPeerListen},
+		Expect:  1,
+		Blob:    BlobConfig{Kind: "dir"},
+		Archive: ArchiveConfig{Keep: protocol.Duration(defaultKeep)},
+		State:   StateConfig{MaxBytes: defaultStateBytes()},
+		Log:     LogConfig{Level: "info"},
+	}
+}
+
+// defaultStateBytes is 40% of the memory that this process may use
+// (DESIGN 3.10): as much again goes to what the garbage collector has not freed.
+func defaultStateBytes() protocol.Size {
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return fallbackStateBytes
+	}
+	total := int64(uint64(info.Totalram) * uint64(info.Unit))
+	if raw, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if limit, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err == nil {
+			total = min(total, limit)
+		}
+	}
+	return protocol.Size(max(total/5*2, minStateBytes))
+}
+
+// dir is where the coordinator's part of the data is.
+func (c *Config) dir() string { return filepath.Join(c.Data, "coordinator") }
+
+func (c *Config) blobDir() string {
+	if c.Blob.Dir != "" {
+		return c.Blob.Dir
+	}
+	return filepath.Join(c.dir(), "blobs")
+}
+
+// Validate returns every mistake at once; each line names the field and what
+// to do.
+func (c *Config) Validate() error {
+	return errors.Join(append(c.unsupported(), c.mistakes()...)...)
+}
+
+func (c *Config) mistakes() []error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Data == "" {
+		bad("data is empty: set it to a directory that this user may write")
+	}
+	if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
+		bad("http.listen is %q: set it to host:port, for example %s", c.HTTP.Listen, DefaultListen)
+	}
+	if !loopback(c.Peer.Listen) {
+		bad("peer.listen is %q, which is reachable from the network, and peers have no TLS in this version: set it to %s", c.Peer.Listen, DefaultPeerListen)
+	}
+	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		bad("http.publicUrl is %q: set it to the base that clients use, for example https://windlass.example.com", c.HTTP.PublicURL)
+	}
+	if c.BootstrapKeyFile == "" {
+		bad("bootstrapKeyFile is empty, and no route is open without a key: write one with `openssl rand -hex 32 > FILE` and set bootstrapKeyFile to FILE")
+	}
+	if c.Expect < 1 {
+		bad("expect is %d: set it to the number of coordinators, 1 for this one alone", c.Expect)
+	}
+	if keep := c.Archive.Keep.Std(); keep < minKeep {
+		bad("archive.keep is %s: set it to at least %s", keep, minKeep)
+	}
+	if c.State.MaxBytes < minStateBytes {
+		bad("state.maxBytes is %d: set it to at least %s", int64(c.State.MaxBytes), protocol.FormatBytes(minStateBytes))
+	}
+	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil {
+		bad("log.level is %q: set it to debug, info, warn or error", c.Log.Level)
+	}
+	return errs
+}
+
+// unsupported finds what a later version serves.
+func (c *Config) unsupported() []error {
+	var errs []error
+	refuse := func(set bool, field, remedy string) {
+		if set {
+			errs = append(errs, fmt.Errorf("%s is not supported by this version: %s", field, remedy))
+		}
+	}
+	none := TLSConfig{}
+	refuse(c.HTTP.TLS != none, "http.tls", "remove it, and let a reverse proxy serve TLS")
+	refuse(c.Peer.TLS != none, "peer.tls", "remove it")
+	refuse(len(c.Join) > 1, "join with more than one address", "remove it: this version runs one coordinator")
+	refuse(c.Expect > 1, fmt.Sprintf("expect %d", c.Expect), "set expect to 1: this version runs one coordinator")
+	refuse(c.Blob.Kind != "dir" && c.Blob.Kind != "", "blob.kind "+c.Blob.Kind, "set it to dir")
+	refuse(c.Blob.S3 != S3Config{}, "blob.s3", "remove it: payloads are kept in blob.dir")
+	refuse(c.Archive.After != 0, "archive.after", "remove it: ended jobs stay in memory for archive.keep")
+	refuse(c.Limits != LimitsConfig{}, "limits", "remove it: the limits of docs/openapi.yaml apply")
+	return errs
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,62 @@
+package coordinator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"windlass/protocol"
+)
+
+func TestDefaultsNeedOnlyAKey(t *testing.T) {
+	cfg := DefaultConfig()
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "bootstrapKeyFile") {
+		t.Fatalf("without a key: %v", err)
+	}
+	cfg.BootstrapKeyFile = "key"
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.State.MaxBytes < minStateBytes || cfg.Archive.Keep.Std() != 30*24*time.Hour {
+		t.Fatalf("defaults %+v", cfg)
+	}
+}
+
+func TestValidateNamesFieldAndRemedy(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"no data":        {func(c *Config) { c.Data = "" }, []string{"data", "set it to"}},
+		"listen":         {func(c *Config) { c.HTTP.Listen = "7400" }, []string{"http.listen", ":7400"}},
+		"open peer port": {func(c *Config) { c.Peer.Listen = "0.0.0.0:7401" }, []string{"peer.listen", "127.0.0.1:7401"}},
+		"public url":     {func(c *Config) { c.HTTP.PublicURL = "windlass" }, []string{"http.publicUrl", "https://"}},
+		"keep":           {func(c *Config) { c.Archive.Keep = protocol.Duration(time.Second) }, []string{"archive.keep", "at least"}},
+		"state":          {func(c *Config) { c.State.MaxBytes = 4 }, []string{"state.maxBytes", "at least"}},
+		"level":          {func(c *Config) { c.Log.Level = "loud" }, []string{"log.level", "info"}},
+		"tls":            {func(c *Config) { c.HTTP.TLS.Cert = "x" }, []string{"http.tls is not supported by this version"}},
+		"peer tls":       {func(c *Config) { c.Peer.TLS.CA = "x" }, []string{"peer.tls is not supported by this version"}},
+		"expect":         {func(c *Config) { c.Expect = 3 }, []string{"expect 3 is not supported by this version", "set expect to 1"}},
+		"no expect":      {func(c *Config) { c.Expect = 0 }, []string{"expect is 0"}},
+		"join":           {func(c *Config) { c.Join = []string{"a", "b"} }, []string{"join with more than one", "not supported by this version"}},
+		"s3":             {func(c *Config) { c.Blob.Kind = "s3" }, []string{"blob.kind s3 is not supported by this version"}},
+		"bucket":         {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is not supported by this version"}},
+		"archive":        {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after is not supported by this version"}},
+		"limits":         {func(c *Config) { c.Limits.Queue = 1 }, []string{"limits is not supported by this version"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			cfg.BootstrapKeyFile = "key"
+			c.change(&cfg)
+			err := cfg.Validate()
+			if err == nil || strings.Count(err.Error(), "\n") != 0 {
+				t.Fatalf("want one error, got %v", err)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q lacks %q", err, w)
+				}
+			}
+		})
+	}
+}

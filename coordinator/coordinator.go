@@ -1,0 +1,242 @@
+// Package coordinator wires one coordinator together: the raft node with the
+// job table behind it, the leader's broker, the soft state, payloads and the
+// HTTP API. The parts are in the packages below; DESIGN.md says in what order
+// they start and stop, and why.
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"windlass/coordinator/api"
+	"windlass/coordinator/auth"
+	"windlass/coordinator/blob"
+	"windlass/coordinator/board"
+	"windlass/coordinator/broker"
+	"windlass/coordinator/consensus"
+	"windlass/coordinator/fsm"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// stopTimeout bounds a graceful stop: held requests end at once, a body that
+// is being sent gets a moment, and a service manager waits longer than this.
+const stopTimeout = 15 * time.Second
+
+// exitGrace is what a caller has to write its last line after a storage error.
+// Its own clean-up may hang on the same disk, and a leader that hangs keeps the
+// others from electing.
+const exitGrace = 3 * time.Second
+
+// Options are what a caller in the same process hands over instead of having
+// it opened from the configuration. The zero value opens everything.
+type Options struct {
+	Listener net.Listener      // instead of http.listen
+	Keys     *auth.Keys        // instead of bootstrapKeyFile
+	Memory   *consensus.Memory // instead of data and peer.listen
+	Blobs    blob.Store        // instead of blob.dir
+	WallMs   func() int64      // the wall clock in unix ms; the machine's
+	Version  string            // shown by the API
+}
+
+// Coordinator is one coordinator. New opens it and binds its addresses, Run
+// serves, and returns when everything has stopped.
+type Coordinator struct {
+	cfg     Config
+	log     zerolog.Logger
+	wallMs  func() int64
+	store   *state.Store
+	keys    *auth.Keys
+	blobs   blob.Store
+	ln      net.Listener
+	node    *consensus.Node
+	board   *board.Board
+	broker  *broker.Broker
+	api     *api.Server
+	fatal   chan error     // a storage error; nothing may be acknowledged after it
+	release []func() error // in reverse order of opening
+}
+
+// New opens a coordinator from its configuration. Nothing is served before Run.
+func New(cfg Config, log zerolog.Logger) (*Coordinator, error) {
+	return NewWith(cfg, Options{}, log)
+}
+
+// NewWith opens a coordinator with some of its parts given.
+func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error) {
+	if err := cfg.validateWith(opts); err != nil {
+		return nil, fmt.Errorf("cannot use coordinator configuration:\n%w", err)
+	}
+	c := &Coordinator{
+		cfg: cfg, log: log.With().Str("component", "coordinator").Logger(),
+		wallMs: opts.WallMs, store: state.New(), fatal: make(chan error, 1),
+	}
+	if c.wallMs == nil {
+		c.wallMs = func() int64 { return time.Now().UnixMilli() }
+	}
+	if err := c.open(opts, log); err != nil {
+		return nil, errors.Join(err, c.releaseAll())
+	}
+	return c, nil
+}
+
+// validateWith is Validate without the fields that opts stands in for.
+func (c Config) validateWith(opts Options) error {
+	if opts.Keys != nil {
+		c.BootstrapKeyFile = "(given)"
+	}
+	if opts.Memory != nil {
+		c.Data = "(memory)"
+	}
+	return c.Validate()
+}
+
+func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
+	var err error
+	if c.keys = opts.Keys; c.keys == nil {
+		if c.keys, err = auth.LoadKeys(c.cfg.BootstrapKeyFile); err != nil {
+			return fmt.Errorf("cannot load bootstrapKeyFile: %w", err)
+		}
+	}
+	if c.ln = opts.Listener; c.ln == nil {
+		if c.ln, err = net.Listen("tcp", c.cfg.HTTP.Listen); err != nil {
+			return fmt.Errorf("cannot listen on %s: %w: set http.listen to a free address of this machine", c.cfg.HTTP.Listen, err)
+		}
+	}
+	c.release = append(c.release, func() error { return ignoreClosed(c.ln.Close()) })
+	if err := c.openNode(opts, log); err != nil {
+		return err
+	}
+	if c.blobs = opts.Blobs; c.blobs == nil {
+		dir, err := blob.OpenDir(c.cfg.blobDir())
+		if err != nil {
+			return fmt.Errorf("%w: set blob.dir to a directory that this user may write", err)
+		}
+		c.blobs, c.release = dir, append(c.release, dir.Close)
+	}
+	nowMs := c.node.Clock().NowMs
+	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs})
+	c.broker = broker.New(broker.Config{
+		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board,
+		Log: log.With().Str("component", "broker").Logger(),
+	})
+	c.api, err = api.New(api.Deps{
+		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
+		Broker: c.leaderBroker, Propose: c.node.Proposer().Propose, Barrier: c.node.VerifyLeader,
+		NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
+		Version: opts.Version, Log: log,
+		Collectors: []prometheus.Collector{newLogMetrics(c.node.Stats)},
+	})
+	if err != nil {
+		return fmt.Errorf("cannot make API server: %w", err)
+	}
+	return nil
+}
+
+func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
+	var err error
+	c.node, err = consensus.Open(consensus.Config{
+		Dir: c.cfg.dir(), Memory: opts.Memory,
+		Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise,
+		Expect: c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
+		Fatal: func(err error) {
+			c.fatal <- err
+			time.AfterFunc(exitGrace, func() { os.Exit(1) })
+		},
+		Log: log.With().Str("component", "consensus").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	c.release = append(c.release, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		return c.node.Close(ctx)
+	})
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Addr is the address of the API listener.
+func (c *Coordinator) Addr() net.Addr { return c.ln.Addr() }
+
+// Ready is closed once this coordinator leads and serves jobs.
+func (c *Coordinator) Ready() <-chan struct{} { return c.broker.Ready() }
+
+// leaderBroker is the broker while this coordinator leads.
+func (c *Coordinator) leaderBroker() (api.Broker, *protocol.Error) {
+	if !c.node.IsLeader() {
+		return nil, protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead at the moment").With("outcome", "none")
+	}
+	return c.broker, nil
+}
+
+// Run serves until ctx ends, then stops in order, frees everything that New
+// opened, and returns nil. It may be called once. It returns an error when the coordinator cannot go on. After a storage error it returns at
+// once and stops nothing: the disk may never answer, nothing is acknowledged
+// any more, and the caller must end the process (DESIGN 6). If it has not done
+// so within exitGrace, the process is ended for it.
+func (c *Coordinator) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var work sync.WaitGroup
+	ended := make(chan error, 2)
+	work.Go(func() { c.board.Run(ctx, c.store) })
+	work.Go(func() { ended <- c.followLeadership(ctx) })
+	work.Go(func() { ended <- c.serve() })
+	c.log.Info().Str("address", c.Addr().String()).Str("data", c.cfg.Data).Msg("coordinator serves")
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	case err = <-c.fatal:
+		return fmt.Errorf("cannot go on after a storage error: %w: nothing acknowledged is lost: free or repair the disk under %s, then start again", err, c.cfg.Data)
+	}
+	return errors.Join(err, c.shutdown(cancel, &work))
+}
+
+func (c *Coordinator) serve() error {
+	if err := c.api.Serve(c.ln); err != nil {
+		return fmt.Errorf("cannot serve API: %w", err)
+	}
+	return nil
+}
+
+// shutdown stops in the order in which work arrives: requests, then the
+// leader's work that they wait for, then the log below it.
+func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) error {
+	ctx, done := context.WithTimeout(context.Background(), stopTimeout)
+	defer done()
+	err := c.api.Shutdown(ctx)
+	cancel()
+	work.Wait()
+	err = errors.Join(err, c.releaseAll())
+	c.log.Info().Msg("coordinator stopped")
+	if err != nil {
+		return fmt.Errorf("cannot stop cleanly: %w", err)
+	}
+	return nil
+}
+
+func (c *Coordinator) releaseAll() error {
+	var err error
+	for i := len(c.release) - 1; i >= 0; i-- {
+		err = errors.Join(err, c.release[i]())
+	}
+	c.release = nil
+	return err
+}

@@ -1,0 +1,193 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// establishPause is between two attempts to take up a leadership that raft
+// granted: long enough not to fill the log with barriers.
+const establishPause = time.Second
+
+// followLeadership owns everything that only the leader does. It runs one term
+// at a time and waits for its end before the next begins: two trues in a row
+// are two leaderships. It returns when ctx ends, or with the error that the
+// process cannot go on with.
+func (c *Coordinator) followLeadership(ctx context.Context) error {
+	failed := make(chan error, 1)
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case leads := <-c.node.Leadership():
+			end()
+			end = func() {}
+			if leads {
+				end = c.beginTerm(ctx, failed)
+			} else {
+				c.log.Info().Msg("this coordinator does not lead any more")
+			}
+		}
+	}
+}
+
+// beginTerm starts the leader's work; the function it returns ends that work
+// and waits for it.
+func (c *Coordinator) beginTerm(ctx context.Context, failed chan<- error) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := c.lead(ctx); err != nil && ctx.Err() == nil {
+			failed <- err
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// lead is one leadership: everything committed is applied, then the clock is
+// anchored to it, then the broker is built from it and accepts. Only after
+// that is anything proposed.
+func (c *Coordinator) lead(ctx context.Context) error {
+	for {
+		err := c.node.Barrier(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.log.Warn().Err(err).Msg("leadership cannot be taken up yet")
+		if !pause(ctx, establishPause) {
+			return nil
+		}
+	}
+	view := c.store.View()
+	// With one voter, the median of the voters' wall clocks is its own.
+	c.node.Clock().Anchor(view.ClockMs(), c.wallMs())
+	c.log.Info().Uint64("index", view.Index()).Int64("bytes", view.Bytes()).Msg("this coordinator leads")
+	ctx, cancel := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() {
+		served <- c.broker.Run(ctx)
+		cancel()
+	}()
+	c.keepSettings(ctx)
+	c.retain(ctx)
+	cancel()
+	if err := <-served; err != nil {
+		return fmt.Errorf("cannot lead: %w", err)
+	}
+	return nil
+}
+
+// keepSettings makes the replicated limits those of this leader's
+// configuration: all nodes must refuse the same submit.
+func (c *Coordinator) keepSettings(ctx context.Context) {
+	want := int64(c.cfg.State.MaxBytes)
+	for c.store.View().Settings().MaxBytes != want {
+		put := &command.Command{Op: &command.Command_PutSettings{PutSettings: &command.PutSettings{MaxBytes: want}}}
+		if _, err := c.node.Proposer().Propose(ctx, put); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.log.Warn().Err(err).Msg("limits could not be replicated yet")
+			if !pause(ctx, establishPause) {
+				return
+			}
+		}
+	}
+}
+
+const (
+	// retainPeriod is how late a job may leave after archive.keep.
+	retainPeriod = time.Minute
+
+	// evictBatch bounds one Evict: its apply stays a fraction of a millisecond
+	// per hundred jobs, and other commands are not held up behind it.
+	evictBatch = 256
+)
+
+// retain removes jobs that ended longer ago than archive.keep, until ctx ends.
+func (c *Coordinator) retain(ctx context.Context) {
+	for {
+		if err := c.evictExpired(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn().Err(err).Msg("old jobs could not be removed yet")
+		}
+		if !pause(ctx, retainPeriod) {
+			return
+		}
+	}
+}
+
+func (c *Coordinator) evictExpired(ctx context.Context) error {
+	cutoff := c.node.Clock().NowMs() - c.cfg.Archive.Keep.Std().Milliseconds()
+	var after protocol.JobID
+	for {
+		jobs, last, more := expired(c.store.View(), after, cutoff)
+		if len(jobs) > 0 {
+			evict := &command.Command{Op: &command.Command_Evict{Evict: &command.Evict{Jobs: jobs}}}
+			if _, err := c.node.Proposer().Propose(ctx, evict); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		after = last
+	}
+}
+
+// expired returns up to evictBatch jobs after the cursor that ended before the
+// cutoff, and the cursor behind them. Ids begin with their creation time, and
+// nothing ends before it is created, so the walk stops at the cutoff: it costs
+// what is old, not what is there.
+func expired(view *state.View, after protocol.JobID, cutoffMs int64) (jobs [][]byte, last protocol.JobID, more bool) {
+	last = after
+	view.Jobs(after, false, func(j *state.Job) bool {
+		if int64(j.ID.CreatedAt()) >= cutoffMs {
+			return false
+		}
+		if len(jobs) == evictBatch {
+			more = true
+			return false
+		}
+		last = j.ID
+		if j.Status.Terminal() && endedMs(j) < cutoffMs {
+			jobs = append(jobs, j.ID[:])
+		}
+		return true
+	})
+	return jobs, last, more
+}
+
+func endedMs(j *state.Job) int64 {
+	if j.Outcome != nil {
+		return j.Outcome.EndedMs
+	}
+	return j.CreatedMs
+}
+
+// pause waits for d, or less when ctx ends; it reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
