@@ -22,11 +22,14 @@ const (
 	interruptAfter = 2 * time.Second
 	// cancelGrace is how long it may take in all before it is ended.
 	cancelGrace = 7 * time.Second
-	// termGrace is what the tree gets between SIGTERM and SIGKILL.
+	// termGrace is what a job that ignores its cancel leaves the tree between
+	// SIGTERM and SIGKILL.
 	termGrace = 2 * time.Second
 	// shutdownGrace is how long a child may take to end by itself once its input
 	// ended, before SIGTERM.
 	shutdownGrace = 3 * time.Second
+	// stopLimit is what Stop allows after SIGTERM if its context has no end.
+	stopLimit = 30 * time.Second
 	// settleLimit is how long a job's end waits for log lines that are still in
 	// the pipes.
 	settleLimit = 100 * time.Millisecond
@@ -163,12 +166,12 @@ func (in *Instance) Stop(ctx context.Context) error {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return in.end(ctx)
+	return in.end(ctx, stopLimit)
 }
 
-// end ends the tree and waits for it.
-func (in *Instance) end(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, termGrace)
+// end ends the tree by SIGTERM, and when ctx or grace ends by SIGKILL.
+func (in *Instance) end(ctx context.Context, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	err := in.proc.Stop(ctx)
 	<-in.done
@@ -280,9 +283,7 @@ func (in *Instance) cancel(j *job, cause error) error {
 	if in.poison(j) {
 		return cause
 	}
-	ctx, done := context.WithTimeout(context.Background(), termGrace)
-	defer done()
-	if err := in.end(ctx); err != nil {
+	if err := in.end(context.Background(), termGrace); err != nil {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return cause
@@ -330,15 +331,15 @@ func (in *Instance) admit(spec inference.Job, sink inference.Sink) (*job, error)
 	case in.retired:
 		return nil, in.gone()
 	case len(in.jobs) >= in.slots || in.jobs[spec.ID] != nil:
-		return nil, fmt.Errorf("cannot invoke job %s: %d of %d slots are taken", spec.ID, len(in.jobs), in.slots)
+		return nil, &inference.Failure{
+			Code: protocol.CodeInternal, Retryable: true,
+			Message: fmt.Sprintf("cannot invoke job %s: it runs already, or %d of %d slots are taken", spec.ID, len(in.jobs), in.slots),
+		}
 	}
 	in.taken++
-	dir, err := filepath.Abs(filepath.Join(in.spec.Dir, "jobs", strconv.Itoa(in.taken)))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make job directory: %w", err)
-	}
+	dir := filepath.Join(in.spec.Dir, "jobs", strconv.Itoa(in.taken))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make job directory: %w", err)
+		return nil, noRoom("make job directory", err)
 	}
 	j := &job{id: spec.ID, dir: dir, sink: sink, done: make(chan struct{}), last: time.Now(), spoke: in.spoken}
 	in.jobs[spec.ID] = j
@@ -398,9 +399,16 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 	}
 	m.InputFile = filepath.Join(dir, "input.json")
 	if err := os.WriteFile(m.InputFile, spec.Input, 0o600); err != nil {
-		return nil, fmt.Errorf("cannot write input file: %w", err)
+		return nil, noRoom("write input file", err)
 	}
 	m.Input = nil
-	line, err = json.Marshal(m)
-	return append(line, '\n'), err
+	if line, err = json.Marshal(m); err != nil {
+		return nil, &inference.Failure{Code: protocol.CodeInternal, Message: err.Error()}
+	}
+	return append(line, '\n'), nil
+}
+
+// noRoom is the failure of a host that cannot hold the job's files; another may.
+func noRoom(what string, err error) *inference.Failure {
+	return &inference.Failure{Code: protocol.CodeResource, Message: fmt.Sprintf("cannot %s: %v", what, err), Retryable: true}
 }

@@ -4,7 +4,6 @@ package command
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -41,16 +40,20 @@ func (*Runtime) Kind() string { return Kind }
 
 // Start implements inference.Runtime. It does not look at spec.Runtime.Kind. The
 // program may send its messages on standard output or on the descriptor that
-// WINDLASS_FD names; once one came there, standard output is only log.
+// WINDLASS_FD names; once one came there, standard output is only log. The tree is
+// marked with spec.Dir, so process.End(spec.Dir) ends what a killed supervisor left.
 func (*Runtime) Start(ctx context.Context, spec inference.Spec, sink inference.Sink) (inference.Instance, error) {
 	if spec.StartLimit <= 0 {
 		spec.StartLimit = DefaultStartLimit
 	}
+	dir, err := filepath.Abs(spec.Dir)
+	if err != nil {
+		return nil, startRefused(err)
+	}
+	spec.Dir = dir
 	in := newInstance(spec, sink)
 	if err := in.spawn(); err != nil {
-		return nil, &inference.Failure{
-			Code: protocol.CodeRuntimeStart, Message: err.Error(), Retryable: true, Crashed: true,
-		}
+		return nil, startRefused(err)
 	}
 	if err := in.awaitReady(ctx); err != nil {
 		in.proc.Kill()
@@ -58,6 +61,10 @@ func (*Runtime) Start(ctx context.Context, spec inference.Spec, sink inference.S
 		return nil, err
 	}
 	return in, nil
+}
+
+func startRefused(err error) *inference.Failure {
+	return &inference.Failure{Code: protocol.CodeRuntimeStart, Message: err.Error(), Retryable: true, Crashed: true}
 }
 
 // spawn starts the child and the goroutines of the instance.
@@ -77,7 +84,7 @@ func (in *Instance) spawn() error {
 	in.spawned = time.Now()
 	in.proc, err = process.Start(process.Config{
 		Command: in.spec.Runtime.Command, Dir: dir, Env: environment(in.spec.Env, handlers),
-		ID: rand.Text(), Extra: []*os.File{w},
+		ID: in.spec.Dir, Extra: []*os.File{w},
 		Stdout: in.readStdout, Stderr: in.readStderr,
 		Inputs: []*os.File{r}, Readers: []func(io.Reader){in.readChannel},
 	})

@@ -3,6 +3,10 @@ package process
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,8 +27,10 @@ func newCgroup(id string) *cgroup {
 	if parent == "" || id == "" {
 		return nil
 	}
-	path := filepath.Join(parent, "windlass-"+strings.ReplaceAll(id, "/", "_"))
-	if err := os.Mkdir(path, 0o755); err != nil {
+	sum := sha256.Sum256([]byte(id))
+	path := filepath.Join(parent, "windlass-"+hex.EncodeToString(sum[:8]))
+	// A group that exists is what a killed supervisor left of the same id.
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	g := &cgroup{path: path}

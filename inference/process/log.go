@@ -16,8 +16,9 @@ const (
 	LogRate = 1 << 20
 	// lineCost is added to each line's length, because a short line costs as well.
 	lineCost = 64
-	// TailLines and TailBytes bound the last lines that an error shows.
+	// TailLines bounds the last lines that an error shows.
 	TailLines = 20
+	// TailBytes bounds them together.
 	TailBytes = 8 << 10
 
 	// SourceAgent marks the lines that we add.

@@ -38,7 +38,7 @@ type Config struct {
 	Dir     string
 	// Env is the complete environment, "K=V"; only MarkVariable is added.
 	Env []string
-	// ID marks the tree; it must be unique on the host.
+	// ID marks the tree; it must be unique on the host. End finds the tree by it.
 	ID string
 	// Extra are the child's descriptors from 3 on; Start closes them.
 	Extra []*os.File
@@ -272,6 +272,14 @@ func (p *Process) Kill() {
 	}
 }
 
+// End ends what a supervisor that was killed left of the tree with this id, and
+// returns when it is gone.
+func End(id string) error {
+	p := &Process{id: id, group: newCgroup(id)}
+	defer p.group.remove()
+	return p.killTree()
+}
+
 // killTree kills until no process of the tree is left.
 func (p *Process) killTree() error {
 	deadline := time.Now().Add(killLimit)
@@ -286,7 +294,7 @@ func (p *Process) killTree() error {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("cannot end process %d: %v still live after SIGKILL; look for a hung driver or file system", p.pid, pids)
+			return fmt.Errorf("cannot end processes %v: still live after SIGKILL; look for a hung driver or file system", pids)
 		}
 		time.Sleep(pause)
 		pause = min(2*pause, 100*time.Millisecond)
