@@ -18,6 +18,8 @@ const (
 	quickReply  = 100 * time.Millisecond
 	quickFloor  = 200 * time.Millisecond
 	quickInARow = 3
+	// rejectHold asks for an answer at once, in milliseconds.
+	rejectHold = 1
 	// callLimit bounds a call that is not parked; past it the other end is gone.
 	callLimit = 30 * time.Second
 	// refusedPause is between tries when the coordinator refuses this agent: an
@@ -247,16 +249,20 @@ func (p *parker) once(ctx context.Context) bool {
 	p.backoff.reset()
 	a.obey(req, resp, took)
 	p.hold, p.spread = resp.HoldMs, resp.SpreadMs
-	p.pace(ctx, resp, took)
+	p.pace(ctx, req, resp, took)
 	return true
 }
 
 func (p *parker) request() protocol.SyncRequest {
 	a := p.session.agent
-	return protocol.SyncRequest{
+	req := protocol.SyncRequest{
 		Agent: a.id, Incarnation: p.incarnation, Seq: p.seq, Held: a.table.held(nil), Capacity: a.capacity(),
 		Warm: a.pool.Warm(), Rejected: a.table.pendingRejects(), Endpoints: a.table.revisions(), HoldMs: p.hold,
 	}
+	if len(req.Rejected) > 0 {
+		req.HoldMs = rejectHold // only an answer shows that they arrived
+	}
+	return req
 }
 
 // failed waits before the next try; the first one after a lost poll spreads
@@ -279,8 +285,8 @@ func (p *parker) failed(ctx context.Context, err error) bool {
 	return p.backoff.wait(ctx)
 }
 
-func (p *parker) pace(ctx context.Context, resp protocol.SyncResponse, took time.Duration) {
-	if took >= quickReply || len(resp.Assign)+len(resp.Stop)+len(resp.Endpoints) > 0 {
+func (p *parker) pace(ctx context.Context, req protocol.SyncRequest, resp protocol.SyncResponse, took time.Duration) {
+	if took >= quickReply || len(req.Rejected) > 0 || len(resp.Assign)+len(resp.Stop)+len(resp.Endpoints) > 0 {
 		p.quick = 0
 		return
 	}

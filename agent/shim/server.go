@@ -194,8 +194,12 @@ func coldStart(events []inference.Event, took time.Duration) *protocol.ColdStart
 func (s *server) close(inst inference.Instance, grace time.Duration) {
 	s.mu.Lock()
 	s.ending = true
-	for _, r := range s.runs {
-		r.cancel(inference.ErrDrain)
+	select {
+	case <-inst.Done(): // its runs fail by themselves, and that is their result
+	default:
+		for _, r := range s.runs {
+			r.cancel(inference.ErrDrain)
+		}
 	}
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
