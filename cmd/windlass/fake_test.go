@@ -62,8 +62,12 @@ func (f *fakeAPI) handler() http.Handler {
 	mux.HandleFunc("POST "+path+"/cancel", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, endedAs(protocol.StatusCancelled, protocol.CodeCancelled))
 	})
-	mux.HandleFunc("GET /v2/jobs", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, protocol.Page[protocol.JobStatus]{Data: []protocol.JobStatus{f.job}, NextCursor: "more"})
+	mux.HandleFunc("GET /v2/jobs", func(w http.ResponseWriter, r *http.Request) {
+		page := protocol.Page[protocol.JobStatus]{Data: []protocol.JobStatus{f.job}, NextCursor: "more"}
+		if r.URL.Query().Get("cursor") == "more" {
+			page.Data, page.NextCursor = nil, ""
+		}
+		answer(w, page)
 	})
 	mux.HandleFunc("GET /v2/endpoints", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, protocol.Page[protocol.Endpoint]{Data: []protocol.Endpoint{{ID: "ep_x", Runtime: protocol.RuntimeSpec{Kind: "builtin"}}}})

@@ -35,7 +35,7 @@ func (a *app) follow(ctx context.Context, c *client.Client, id protocol.JobID, o
 	if err != nil {
 		return a.detached(id, err)
 	}
-	s, err := c.Status(ctx, id, client.StatusOptions{Include: []string{"output", "metrics"}})
+	s, err := c.Status(ctx, id, client.StatusOptions{Include: []string{"metrics", "resources"}})
 	if err != nil {
 		return fmt.Errorf("cannot read result: %w", err)
 	}

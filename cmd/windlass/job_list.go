@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -25,6 +26,9 @@ func (a *app) jobListCommand() *cobra.Command {
 			if opts.Tags, err = parseTags(tags); err != nil {
 				return err
 			}
+			if opts.Limit < 1 || opts.Limit > protocol.MaxListLimit {
+				return usagef("--limit %d: want 1 to %d", opts.Limit, protocol.MaxListLimit)
+			}
 			for _, s := range opts.Status {
 				if _, err := protocol.ParseStatus(s); err != nil {
 					return usagef("--status: %v", err)
@@ -35,7 +39,7 @@ func (a *app) jobListCommand() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			page, err := c.Jobs(cmd.Context(), opts)
+			page, err := listJobs(cmd.Context(), c, opts)
 			if err != nil {
 				return fmt.Errorf("cannot list jobs: %w", err)
 			}
@@ -51,6 +55,24 @@ func (a *app) jobListCommand() *cobra.Command {
 	f.StringVar(&opts.Cursor, "cursor", "", "nextCursor of the page before")
 	_ = cmd.RegisterFlagCompletionFunc("endpoint", a.completeEndpoints)
 	return cmd
+}
+
+// listJobs fills one page: a filtered one may come short while more follow.
+func listJobs(ctx context.Context, c *client.Client, opts client.ListOptions) (protocol.Page[protocol.JobStatus], error) {
+	var page protocol.Page[protocol.JobStatus]
+	limit := opts.Limit
+	for {
+		opts.Limit = limit - len(page.Data)
+		next, err := c.Jobs(ctx, opts)
+		if err != nil {
+			return page, err
+		}
+		page.Data = append(page.Data, next.Data...)
+		page.NextCursor, opts.Cursor = next.NextCursor, next.NextCursor
+		if page.NextCursor == "" || len(page.Data) >= limit {
+			return page, nil
+		}
+	}
 }
 
 func (a *app) printJobs(page protocol.Page[protocol.JobStatus]) error {

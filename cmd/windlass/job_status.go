@@ -19,6 +19,6 @@ func (a *app) jobStatusCommand() *cobra.Command {
 		}
 		return a.printJob(s)
 	})
-	cmd.Flags().StringSliceVar(&include, "include", []string{"metrics"}, "optional parts: output, logs, metrics")
+	cmd.Flags().StringSliceVar(&include, "include", []string{"metrics"}, "optional parts: logs, metrics, resources")
 	return cmd
 }

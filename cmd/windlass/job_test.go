@@ -12,7 +12,7 @@ func TestListInEveryFormat(t *testing.T) {
 	f := &fakeAPI{job: completed()}
 	id := theJob().String()
 	for format, wanted := range map[string]string{
-		formatTable: "completed  ep_x", formatJSON: `"nextCursor": "more"`, formatJSONL: `"endpointId":"ep_x"`, formatYAML: "status: completed", formatName: id + "\n",
+		formatTable: "completed  ep_x", formatJSON: `"data": [`, formatJSONL: `"endpointId":"ep_x"`, formatYAML: "status: completed", formatName: id + "\n",
 	} {
 		r := cli(t, f, cliOptions{env: []string{"WINDLASS_OUTPUT=" + format}}, "job", "list")
 		if r.code != 0 {
@@ -76,5 +76,15 @@ func TestCompletionOffersWhatIsThere(t *testing.T) {
 	r := cliAt(t, "http://127.0.0.1:1", cliOptions{}, "__complete", "job", "status", "")
 	if r.code != 0 || strings.Contains(r.stdout, "job_") {
 		t.Fatalf("without a coordinator: %+v", r)
+	}
+}
+
+func TestAShortPageIsFilled(t *testing.T) {
+	f := &fakeAPI{job: completed()}
+	if r := cli(t, f, cliOptions{}, "job", "list", "-o", "json"); r.code != 0 || strings.Contains(r.stdout, "nextCursor") {
+		t.Fatalf("%+v", r)
+	}
+	if r := cli(t, f, cliOptions{}, "job", "list", "--limit", "1"); r.code != 0 || !strings.Contains(r.err, "--cursor more") {
+		t.Fatalf("%+v", r)
 	}
 }

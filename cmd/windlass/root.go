@@ -9,8 +9,8 @@ import (
 
 func (a *app) rootCommand() *cobra.Command {
 	root := a.nounCommand("windlass", "Asynchronous GPU jobs on your own machines", nil,
-		a.runCommand(), a.jobCommand(), a.endpointCommand(), a.agentCommand(), a.versionCommand(),
-		a.shimCommand(), a.builtinCommand())
+		a.runCommand(), a.jobCommand(), a.endpointCommand(), a.agentCommand(), a.coordinatorCommand(),
+		a.devCommand(), a.versionCommand(), a.shimCommand(), a.probeCommand(), a.builtinCommand())
 	root.Long = `Windlass queues jobs for GPU hosts: submit to an endpoint, follow the progress, fetch the output.
 
 ` + exitCodesHelp + `

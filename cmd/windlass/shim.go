@@ -17,7 +17,7 @@ func runtimes() []inference.Runtime {
 // shimCommand is what an agent starts for each runtime instance.
 func (a *app) shimCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "shim DIR", Hidden: true, Args: args("DIR"),
+		Use: shimVerb + " DIR", Hidden: true, Args: args("DIR"),
 		RunE: func(_ *cobra.Command, given []string) error {
 			return exitWith(shim.Main(given[0], runtimes()))
 		},

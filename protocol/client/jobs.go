@@ -27,9 +27,9 @@ func (c *Client) Submit(ctx context.Context, endpoint string, req protocol.Submi
 
 // StatusOptions select what a status document holds and when it is answered.
 type StatusOptions struct {
-	// Include names optional parts: logs, metrics, output.
+	// Include names optional parts: logs, metrics, resources.
 	Include []string
-	// Format is detailed (the default) or summary.
+	// Format is json (the default) or summary.
 	Format string
 	// Wait holds the answer until the job's revision is past Revision, or
 	// until Wait has passed.
