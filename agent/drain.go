@@ -15,12 +15,13 @@ const flushLimit = 10 * time.Second
 
 // Drain takes no new work, lets the jobs finish until ctx ends, gives the rest
 // back unpunished, and stops every runtime. Results that no coordinator took
-// stay in the journal for the next life. Run goes on until its own context ends.
+// stay in the journal for the next life. It is
+// refused before Started is closed. Run goes on until its own context ends.
 func (a *Agent) Drain(ctx context.Context) error {
 	select {
 	case <-a.started:
-	case <-ctx.Done():
-		return fmt.Errorf("cannot drain: the agent has not started: %w", context.Cause(ctx))
+	default:
+		return errors.New("cannot drain: the agent has not started")
 	}
 	a.log.Info().Int("attempts", len(a.table.list())).Msg("drain begins")
 	a.table.drain()
