@@ -293,6 +293,54 @@ func TestDeafChildIsEndedByForce(t *testing.T) {
 	}
 }
 
+func TestDeafJobCostsItsSlotAndSparesTheOthers(t *testing.T) {
+	t.Parallel()
+	spec := specOf(t, "deaf")
+	spec.Concurrency = 2
+	in, err := command.New().Start(t.Context(), spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var wg sync.WaitGroup
+	one, two := record(), record()
+	other := make(chan error, 1)
+	wg.Go(func() {
+		_, err := in.Invoke(t.Context(), inference.Job{ID: "job_two", Input: text("long")}, two.sink)
+		other <- err
+	})
+	two.await(t, inference.EventProgress)
+	deaf := make(chan error, 1)
+	wg.Go(func() {
+		_, err := in.Invoke(ctx, inference.Job{ID: "job_one", Input: text("long")}, one.sink)
+		deaf <- err
+	})
+	one.await(t, inference.EventProgress)
+	cancel(inference.ErrTimeout)
+	if err := <-deaf; !errors.Is(err, inference.ErrTimeout) {
+		t.Errorf("error = %v", err)
+	}
+	select {
+	case err := <-other:
+		t.Errorf("the other job ended: %v", err)
+	case <-in.Done():
+		t.Error("the instance ended")
+	default:
+	}
+	if !in.(inference.Retirer).Retired() {
+		t.Error("the instance is not retired")
+	}
+	if _, err := in.Invoke(t.Context(), inference.Job{ID: "job_three", Input: text("quick")}, nil); err == nil {
+		t.Error("a retired instance ran a job")
+	}
+	force, done := context.WithCancel(t.Context())
+	done()
+	if err := in.Stop(force); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
 func TestHandlersAreWritten(t *testing.T) {
 	spec := specOf(t, "plain")
 	open(t, spec)

@@ -84,11 +84,19 @@ func (in *Instance) supervise() {
 	<-in.proc.Done()
 	in.wg.Wait()
 	in.log.Flush()
+	if in.isStopping() {
+		return
+	}
+	err := in.crash("the runtime ended by itself")
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !in.stopping {
-		in.err = in.crash("the runtime ended by itself")
-	}
+	in.err = err
+}
+
+func (in *Instance) isStopping() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stopping
 }
 
 // write sends the queued lines; it ends with the process.
@@ -234,9 +242,7 @@ func (in *Instance) lost(j *job) (inference.Result, error) {
 		return j.result()
 	default:
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.stopping {
+	if in.isStopping() {
 		return inference.Result{}, errStopped()
 	}
 	return inference.Result{}, in.crash("the runtime ended during the job")
