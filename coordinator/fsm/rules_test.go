@@ -25,14 +25,14 @@ func TestSubmitTwiceIsOneJob(t *testing.T) {
 func TestIdempotencyKeyLivesADayLongerThanItsJob(t *testing.T) {
 	w := ready(t)
 	w.ok(submit(1, withKey("k", 1)))
-	w.clock += 3 * keyTerm.Milliseconds() // a job that waits keeps its key
+	w.clock += 3 * keyTermMs // a job that waits keeps its key
 	if r := w.again(submit(2, withKey("k", 1))); r.Job != job(1) {
 		t.Errorf("the key named %s", r.Job)
 	}
 	w.refused(submit(2, withKey("k", 2)), protocol.CodeIdempotencyReused)
 	w.ok(cancel(1, org1))
 	w.ok(evict(1)) // the key survives its job
-	w.clock += keyTerm.Milliseconds() - 1
+	w.clock += keyTermMs - 1
 	if r := w.again(submit(2, withKey("k", 1))); r.Job != job(1) {
 		t.Errorf("the key named %s", r.Job)
 	}
@@ -50,7 +50,7 @@ func TestReopenedJobKeepsItsKey(t *testing.T) {
 	w.ok(submit(1, withKey("k", 1)))
 	w.ok(cancel(1, org1))
 	w.ok(reopen(1, org1, 1))
-	w.clock += 2 * keyTerm.Milliseconds()
+	w.clock += 2 * keyTermMs
 	if r := w.again(submit(2, withKey("k", 1))); r.Job != job(1) {
 		t.Errorf("the key named %s", r.Job)
 	}
@@ -63,7 +63,7 @@ func TestEvictDropsExpiredKeysInBoundedNumber(t *testing.T) {
 		w.ok(submit(100+n, withKey(fmt.Sprint("key", n), 1)))
 		w.ok(cancel(100+n, org1))
 	}
-	w.clock += keyTerm.Milliseconds()
+	w.clock += keyTermMs
 	count := func() (n int) {
 		w.store.View().Keys(func(*state.Key) bool { n++; return true })
 		return n
@@ -128,7 +128,7 @@ func TestBytesReturnToTheStart(t *testing.T) {
 	if got := w.store.View().Bytes() - start; got < 5000 {
 		t.Errorf("a finished job counts %d bytes", got)
 	}
-	w.clock += keyTerm.Milliseconds()
+	w.clock += keyTermMs
 	w.ok(evict(1))
 	if got := w.store.View().Bytes(); got != start {
 		t.Errorf("%d bytes are left over", got-start)

@@ -3,15 +3,14 @@ package fsm
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
-// keyTerm is how long an idempotency key outlives the end of its job (DESIGN 4).
-const keyTerm = 24 * time.Hour
+// keyTermMs is how long an idempotency key outlives the end of its job (DESIGN 4).
+const keyTermMs = 24 * 60 * 60 * 1000
 
 // The values of Result.Limit.
 const (
@@ -143,7 +142,7 @@ func (s *step) holdKey(j *state.Job) {
 	n := *k
 	n.ExpiresMs = 0
 	if !j.Live() {
-		n.ExpiresMs = s.clock + keyTerm.Milliseconds()
+		n.ExpiresMs = s.clock + keyTermMs
 	}
 	s.txn.PutKey(&n)
 }
