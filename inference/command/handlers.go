@@ -43,7 +43,12 @@ func WriteHandlers(dir string) error {
 // environment adds ours to the child's variables; the helpers come last in the
 // search paths, so that they shadow nothing of the program.
 func environment(env []string, dir string) []string {
-	out := append(slices.Clone(env), FDVariable+"=3", HandlersVariable+"="+dir)
+	// Of two values for one name programs disagree which counts, so ours replace.
+	out := slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains([]string{FDVariable, HandlersVariable, "PYTHONPATH", "NODE_PATH"}, name)
+	})
+	out = append(out, FDVariable+"=3", HandlersVariable+"="+dir)
 	for _, name := range []string{"PYTHONPATH", "NODE_PATH"} {
 		path := dir
 		for _, kv := range env {

@@ -41,7 +41,7 @@ func (*Runtime) Kind() string { return Kind }
 // Start implements inference.Runtime. It does not look at spec.Runtime.Kind. The
 // program may send its messages on standard output or on the descriptor that
 // WINDLASS_FD names; once one came there, standard output is only log. The tree is
-// marked with spec.Dir, so process.End(spec.Dir) ends what a killed supervisor left.
+// marked with the mark in spec.Env, else with spec.Dir (process.End).
 func (*Runtime) Start(ctx context.Context, spec inference.Spec, sink inference.Sink) (inference.Instance, error) {
 	if spec.StartLimit <= 0 {
 		spec.StartLimit = DefaultStartLimit

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -39,4 +40,21 @@ func executable(d, dir, name string) string {
 		return ""
 	}
 	return path
+}
+
+// markOf is the mark of the tree: the last one in Env, which the supervisor above
+// appended, else ID. An earlier one is the user's, and could name another tree.
+func markOf(cfg Config) string {
+	for _, kv := range slices.Backward(cfg.Env) {
+		if v, ok := strings.CutPrefix(kv, MarkVariable+"="); ok && v != "" {
+			return v
+		}
+	}
+	return cfg.ID
+}
+
+// withMark is env with exactly one mark; of two, programs disagree which counts.
+func withMark(env []string, id string) []string {
+	out := slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return strings.HasPrefix(kv, MarkVariable+"=") })
+	return append(out, MarkVariable+"="+id)
 }

@@ -39,6 +39,7 @@ type Config struct {
 	// Env is the complete environment, "K=V"; only MarkVariable is added.
 	Env []string
 	// ID marks the tree; it must be unique on the host. End finds the tree by it.
+	// A mark that Env has already is kept: a supervisor above us chose it.
 	ID string
 	// Extra are the child's descriptors from 3 on; Start closes them.
 	Extra []*os.File
@@ -81,6 +82,7 @@ type Process struct {
 // its own cgroup where ours can be divided.
 func Start(cfg Config) (*Process, error) {
 	defer closeAll(cfg.Extra)
+	cfg.ID = markOf(cfg)
 	p := &Process{id: cfg.ID, exited: make(chan struct{}), done: make(chan struct{})}
 	p.touch()
 	path, err := lookPath(cfg.Command, cfg.Dir, cfg.Env)
@@ -96,7 +98,7 @@ func Start(cfg Config) (*Process, error) {
 		p.group = newCgroup(cfg.ID)
 	}
 	attr := &os.ProcAttr{
-		Dir: cfg.Dir, Env: append(append([]string(nil), cfg.Env...), MarkVariable+"="+cfg.ID),
+		Dir: cfg.Dir, Env: withMark(cfg.Env, cfg.ID),
 		Files: append(files, cfg.Extra...),
 	}
 	begun := make(chan error)

@@ -57,6 +57,22 @@ func TestEnvironmentIsExactlyAsGiven(t *testing.T) {
 	}
 }
 
+func TestMarkOfTheSupervisorAboveIsKept(t *testing.T) {
+	out := collect()
+	p, err := Start(Config{
+		Command: []string{"sh", "-c", "env"}, Dir: t.TempDir(), ID: "run_own", Stdout: out.read,
+		Env: []string{"PATH=" + os.Getenv("PATH"), MarkVariable + "=of a user", MarkVariable + "=run_above"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	env := strings.Join(out.lines, "\n")
+	if !strings.Contains(env, MarkVariable+"=run_above") || strings.Contains(env, "run_own") {
+		t.Errorf("environment = %s", env)
+	}
+}
+
 func TestExitSaysCodeOrSignal(t *testing.T) {
 	p, _ := run(t, "run_code", "exit 3")
 	<-p.Done()
