@@ -390,3 +390,23 @@ func TestFailedLogGivesJobsBack(t *testing.T) {
 		}
 	})
 }
+
+// TestAdoptionIsNotAnAssignment: the agent has the run, so its new attempt is
+// told by the registration alone, also when the same life registers again.
+func TestAdoptionIsNotAnAssignment(t *testing.T) {
+	run(t, func(w *world) {
+		a, h := w.running()
+		<-time.After(protocol.LeaseTerm + time.Second)
+		req := protocol.RegisterRequest{Agent: a.id, Name: "agent", Incarnation: a.inc, Facts: plain(), Held: []protocol.HeldAttempt{h}}
+		for range 2 { // the first answer is lost
+			r, err := w.broker.Register(context.Background(), req)
+			if err != nil || len(r.Adopted) != 1 || r.Adopted[0].To != 2 {
+				t.Fatalf("registered %+v %v", r, err)
+			}
+		}
+		w.parked(a.sync(0))
+		if j := w.job(h.Job); j.Lease != nil || j.Losses != 2 {
+			t.Fatalf("an adopted attempt that its agent does not list: %s, %d losses", j.Status, j.Losses)
+		}
+	})
+}

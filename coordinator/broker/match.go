@@ -65,7 +65,7 @@ func (t *term) takes(a *agent, e *endpoint) verdict {
 		return gpusBusy
 	case !a.roomFor(e):
 		return instancesBusy
-	case a.rejects(e, t.now()):
+	case len(a.rejected) > 0 && a.rejects(e, t.now()):
 		return wasRejected
 	case a.waiter == nil:
 		return notWaiting

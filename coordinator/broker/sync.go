@@ -31,7 +31,7 @@ type waiter struct {
 	agent *agent
 	since int64
 	stops []protocol.StopAttempt
-	ch    chan reply // holds one, so that answering never blocks
+	ch    chan *reply // holds one, so that answering never blocks
 }
 
 // reply is what a parked sync is answered with; its caller makes the document.
@@ -135,7 +135,7 @@ func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply, er
 		t.match()
 		return nil, reply{assign: assign, stops: stops}, nil
 	}
-	a.waiter = &waiter{agent: a, since: now, stops: stops, ch: make(chan reply, 1)}
+	a.waiter = &waiter{agent: a, since: now, stops: stops, ch: make(chan *reply, 1)}
 	t.parked++
 	t.reseat(a)
 	t.match()
@@ -276,7 +276,7 @@ func (t *term) park(ctx context.Context, w *waiter, hold time.Duration) (reply, 
 	defer timer.Stop()
 	select {
 	case r := <-w.ch:
-		return r, nil
+		return *r, nil
 	case <-t.ended:
 		return reply{err: errNoLeader()}, nil
 	case <-timer.C:
@@ -286,7 +286,7 @@ func (t *term) park(ctx context.Context, w *waiter, hold time.Duration) (reply, 
 	select {
 	case r := <-w.ch:
 		if ctx.Err() == nil {
-			return r, nil
+			return *r, nil
 		}
 	default:
 	}
@@ -314,7 +314,7 @@ func (t *term) unpark(a *agent) {
 func (t *term) wake(a *agent, r reply) {
 	w := a.waiter
 	t.unpark(a)
-	w.ch <- r
+	w.ch <- &r
 }
 
 // touch notes that there may be something to tell an agent.

@@ -380,3 +380,44 @@ func TestCancelAndCompleteHaveOneWinner(t *testing.T) {
 		})
 	}
 }
+
+// TestFusedSubmitOvertakesNothing: a job on its way to the queue goes before a
+// later one of its priority, and after a better one.
+func TestFusedSubmitOvertakesNothing(t *testing.T) {
+	for second, firstWins := range map[protocol.Priority]bool{protocol.PriorityNormal: true, protocol.PriorityCritical: false} {
+		run(t, func(w *world) {
+			w.endpoint(protocol.Endpoint{ID: testEndpoint})
+			a, _ := w.agent(plain())
+			w.log.hold()
+			one, two := newSubmit(protocol.PriorityNormal), newSubmit(second)
+			go func() { _, _ = w.broker.Submit(context.Background(), one) }()
+			synctest.Wait()
+			ch := a.sync(1)
+			go func() { _, _ = w.broker.Submit(context.Background(), two) }()
+			synctest.Wait()
+			w.log.release()
+			if got := w.assigned(ch); (got.Job == protocol.JobID(one.Job)) != firstWins {
+				t.Fatalf("second job is %s: the first one won: %v", second, !firstWins)
+			}
+		})
+	}
+}
+
+// TestBetterJobOfTheSameBatchWins: what has committed is seen before anything
+// is handed out.
+func TestBetterJobOfTheSameBatchWins(t *testing.T) {
+	run(t, func(w *world) {
+		w.endpoint(protocol.Endpoint{ID: testEndpoint})
+		a, _ := w.agent(plain())
+		w.log.hold()
+		for _, p := range []protocol.Priority{protocol.PriorityLow, protocol.PriorityCritical, protocol.PriorityNormal} {
+			go func() { _, _ = w.broker.Submit(context.Background(), newSubmit(p)) }()
+			synctest.Wait()
+		}
+		ch := a.sync(1)
+		w.log.release()
+		if r := w.answered(ch); len(r.Assign) != 1 || r.Assign[0].Priority != protocol.PriorityCritical {
+			t.Fatalf("assigned %+v, want the critical job", r.Assign)
+		}
+	})
+}
