@@ -66,10 +66,8 @@ func TestConformanceStory(t *testing.T) {
 
 func TestConformanceDocument(t *testing.T) {
 	conform(t, builtin.HandlerDocument, runtimetest.Config{
-		Quick:    json.RawMessage(`{"prompt":"A plan","sections":["one"]}`),
-		Long:     json.RawMessage(`{"prompt":"A plan","pages":100}`),
-		Progress: json.RawMessage(`{"prompt":"A plan","pages":4}`),
-		Chunks:   json.RawMessage(`{"prompt":"A plan","pages":2}`),
-		Log:      nil,
+		Quick:  json.RawMessage(`{"prompt":"A plan","sections":["one"]}`),
+		Long:   json.RawMessage(`{"prompt":"A plan","pages":100}`),
+		Chunks: json.RawMessage(`{"prompt":"A plan","sections":["one"]}`),
 	})
 }

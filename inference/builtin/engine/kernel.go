@@ -52,6 +52,8 @@ func multiplyAdd(out, matrix, x []float32) {
 }
 
 // normalize sets out to x divided by its root mean square, times the weights.
+//
+//go:norace
 func normalize(out, x, weights []float32, epsilon float32) {
 	k := float32(1 / math.Sqrt(float64(dot(x, x)/float32(len(x))+epsilon)))
 	for i, v := range x {
@@ -60,6 +62,8 @@ func normalize(out, x, weights []float32, epsilon float32) {
 }
 
 // softmax turns scores into weights that add up to one.
+//
+//go:norace
 func softmax(scores []float32) {
 	top := scores[0]
 	for _, v := range scores {

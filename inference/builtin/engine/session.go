@@ -60,6 +60,8 @@ func (s *session) step(token int) []float32 {
 }
 
 // attend computes grouped-query attention of the current position over all so far.
+//
+//go:norace
 func (s *session) attend(l *layer, keys, values []float32) {
 	key, value := keys[s.pos*s.kv:][:s.kv], values[s.pos*s.kv:][:s.kv]
 	multiply(s.query, l.query, s.norm)
