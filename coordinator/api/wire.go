@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -86,6 +87,6 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Status, e.Details["reason"] = fasthttp.StatusRequestTimeout, "The request did not arrive in time"
 	}
-	id := protocol.NewRequestID(ctx.Time()).String()
+	id := protocol.NewRequestID(time.Now()).String()
 	s.errorReply("refused", id, e).fill(&ctx.Response, id)
 }

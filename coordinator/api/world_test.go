@@ -1,0 +1,302 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp/fasthttputil"
+
+	"windlass/coordinator/auth"
+	"windlass/coordinator/blob"
+	"windlass/coordinator/board"
+	"windlass/coordinator/broker"
+	"windlass/coordinator/command"
+	"windlass/coordinator/fsm"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+const testKey = "0123456789abcdef0123456789abcdef"
+
+// world is one coordinator without raft: everything is real but the log, which
+// applies at once.
+type world struct {
+	t      testing.TB
+	store  *state.Store
+	board  *board.Board
+	broker *broker.Broker
+	server *Server
+	log    *testLog
+	ln     *fasthttputil.InmemoryListener
+	http   *http.Client
+
+	mu     sync.Mutex
+	leader *protocol.Error // what the broker of a follower answers
+	logged bytes.Buffer
+}
+
+type testLog struct {
+	fsm *fsm.FSM
+
+	mu    sync.Mutex
+	index uint64
+}
+
+func (l *testLog) Enqueue(group []*command.Command, done func([]command.Result, error)) {
+	done(l.apply(group))
+}
+
+func (l *testLog) apply(group []*command.Command) ([]command.Result, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	data, err := command.Marshal(nowMs(), group)
+	if err != nil {
+		return nil, err
+	}
+	l.index++
+	return l.fsm.ApplyBatch([]*raft.Log{{Index: l.index, Type: raft.LogCommand, Data: data}})[0].([]command.Result), nil
+}
+
+func nowMs() int64 { return time.Now().UnixMilli() }
+
+// Write takes the server's log.
+func (w *world) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.logged.Write(p)
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener()}
+	w.log = &testLog{fsm: fsm.New(w.store)}
+	w.board = board.New(board.Config{Job: w.store.Job, NowMs: nowMs})
+	w.broker = broker.New(broker.Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
+	blobs, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.NewKeys(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server, err = New(Deps{
+		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead,
+		Propose: func(_ context.Context, cmds ...*command.Command) ([]command.Result, error) { return w.log.apply(cmds) },
+		Barrier: func(context.Context) error { return nil }, NowMs: nowMs,
+		PublicURL: func() string { return "" }, Version: "test", Log: zerolog.New(w),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { w.board.Run(ctx, w.store) })
+	work.Go(func() { _ = w.broker.Run(ctx) })
+	work.Go(func() { _ = w.server.Serve(w.ln) })
+	<-w.broker.Ready()
+	transport := &http.Transport{
+		DialContext:         func(context.Context, string, string) (net.Conn, error) { return w.ln.Dial() },
+		MaxIdleConnsPerHost: 100, DisableCompression: true,
+	}
+	w.http = &http.Client{Transport: transport}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		stop, done := context.WithTimeout(context.Background(), 10*time.Second)
+		defer done()
+		if err := w.server.Shutdown(stop); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		cancel()
+		work.Wait()
+		blobs.Close()
+	})
+	return w
+}
+
+func (w *world) lead() (Broker, *protocol.Error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.leader != nil {
+		return nil, w.leader
+	}
+	return w.broker, nil
+}
+
+// answer is a response that was read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) json(t testing.TB, out any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, out); err != nil {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+}
+
+func (a answer) fault(t testing.TB) protocol.Error {
+	t.Helper()
+	var e protocol.Error
+	a.json(t, &e)
+	return e
+}
+
+func (w *world) do(method, path, body string, header ...string) answer {
+	w.t.Helper()
+	req, err := http.NewRequest(method, "http://windlass.test"+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, b}
+}
+
+func (w *world) get(path string, header ...string) answer { return w.do("GET", path, "", header...) }
+
+func (w *world) post(path, body string, header ...string) answer {
+	return w.do("POST", path, body, header...)
+}
+
+// raw sends bytes as they are and returns what came until the server closed.
+func (w *world) raw(text string) string {
+	w.t.Helper()
+	conn, err := w.ln.Dial()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, text); err != nil {
+		w.t.Fatal(err)
+	}
+	b, _ := io.ReadAll(conn)
+	return string(b)
+}
+
+func (w *world) endpoint(id, extra string) {
+	w.t.Helper()
+	a := w.do("PUT", "/v2/endpoints/"+id, `{"runtime": {"kind": "builtin", "handler": "echo"}`+extra+`}`)
+	if a.status != 200 {
+		w.t.Fatalf("%d %s", a.status, a.body)
+	}
+}
+
+func (w *world) submit(endpoint, body string) protocol.JobID {
+	w.t.Helper()
+	a := w.post("/v2/endpoints/"+endpoint+"/runasync", body)
+	var out protocol.SubmitResponse
+	if a.json(w.t, &out); a.status != 200 {
+		w.t.Fatalf("%d %s", a.status, a.body)
+	}
+	return out.JobID
+}
+
+func (w *world) jobStatus(id protocol.JobID, query string) protocol.JobStatus {
+	w.t.Helper()
+	var doc protocol.JobStatus
+	w.get("/v2/jobs/"+id.String()+"/status"+query).json(w.t, &doc)
+	return doc
+}
+
+// agent speaks the agents' protocol.
+type agent struct {
+	w    *world
+	id   protocol.AgentID
+	life protocol.Incarnation
+	seq  uint64
+	held []protocol.HeldAttempt
+}
+
+func (w *world) agent() *agent {
+	w.t.Helper()
+	a := &agent{w: w, id: protocol.NewAgentID(time.Now()), life: protocol.NewIncarnation(time.Now())}
+	a.call(protocol.PathRegister, protocol.RegisterRequest{
+		Agent: a.id, Name: "host-1", Incarnation: a.life, Protocol: [2]int{0, 0},
+		Facts: protocol.AgentFacts{OS: "linux", Slots: 8, Kinds: []string{"builtin"}, Cores: 4, Memory: 8 << 30},
+	}, &protocol.RegisterResponse{})
+	return a
+}
+
+func (a *agent) call(path string, in, out any) {
+	a.w.t.Helper()
+	b, err := json.Marshal(in)
+	if err != nil {
+		a.w.t.Fatal(err)
+	}
+	got := a.w.post(path, string(b))
+	if got.json(a.w.t, out); got.status != 200 {
+		a.w.t.Fatalf("%s: %d %s", path, got.status, got.body)
+	}
+}
+
+// take syncs until it is given an assignment, and acknowledges it.
+func (a *agent) take() protocol.Assignment {
+	a.w.t.Helper()
+	for range 10 {
+		a.seq++
+		var resp protocol.SyncResponse
+		a.call(protocol.PathSync, protocol.SyncRequest{Agent: a.id, Incarnation: a.life, Seq: a.seq, Held: a.held,
+			Capacity: protocol.Capacity{Free: 1}, HoldMs: 2000}, &resp)
+		if len(resp.Assign) > 0 {
+			got := resp.Assign[0]
+			a.held = append(a.held, protocol.HeldAttempt{Job: got.Job, Attempt: got.Attempt})
+			return got
+		}
+	}
+	a.w.t.Fatal("no assignment came")
+	return protocol.Assignment{}
+}
+
+func (a *agent) report(req protocol.ReportRequest) protocol.ReportResponse {
+	a.w.t.Helper()
+	req.Agent, req.Incarnation, req.Held = a.id, a.life, a.held
+	if len(req.Finished) > 0 {
+		req.Held, a.held = nil, nil
+	}
+	var resp protocol.ReportResponse
+	a.call(protocol.PathReport, req, &resp)
+	return resp
+}
+
+func (a *agent) update(got protocol.Assignment, u protocol.AttemptUpdate) protocol.AttemptReply {
+	a.w.t.Helper()
+	u.Job, u.Attempt = got.Job, got.Attempt
+	resp := a.report(protocol.ReportRequest{Attempts: []protocol.AttemptUpdate{u}})
+	if len(resp.Attempts) != 1 || resp.Attempts[0].Code != "" {
+		a.w.t.Fatalf("update was answered %+v", resp.Attempts)
+	}
+	return resp.Attempts[0]
+}
+
+func (a *agent) finish(got protocol.Assignment, f protocol.Finish) {
+	a.w.t.Helper()
+	f.Job, f.Attempt = got.Job, got.Attempt
+	resp := a.report(protocol.ReportRequest{Finished: []protocol.Finish{f}})
+	if len(resp.Attempts) != 1 || resp.Attempts[0].Code != "" {
+		a.w.t.Fatalf("finish was answered %+v", resp.Attempts)
+	}
+}
