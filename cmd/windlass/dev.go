@@ -238,10 +238,11 @@ func (d *devServer) close() error {
 		err = d.drain(ctx)
 		cancel()
 	}
-	err = errors.Join(err, d.agent.stop(), d.coordinator.stop())
+	err = errors.Join(err, d.agent.stop())
 	if d.client != nil {
-		d.client.Close()
+		d.client.Close() // idle connections would hold up the coordinator's stop
 	}
+	err = errors.Join(err, d.coordinator.stop())
 	if d.temporary {
 		err = errors.Join(err, os.RemoveAll(d.data))
 	}

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
@@ -49,19 +48,19 @@ func coldStart(c *protocol.ColdStart) string {
 	return text
 }
 
-// tokens says how many were made and how fast, if the runtime measured it.
+// tokens says how many were made and how fast: of a job that has ended the mean
+// over its run, of a running one the rate that it tells.
 func tokens(s protocol.JobStatus) string {
-	var parts []string
-	if n, ok := tokenCount(s); ok {
-		parts = append(parts, grouped(n))
-	}
-	if s.Throughput != nil {
-		parts = append(parts, "("+rate(s.Throughput)+")")
-	}
-	if s.Throughput != nil && !strings.HasPrefix(s.Throughput.Unit, "tokens") {
+	n, ok := tokenCount(s)
+	switch {
+	case !ok:
 		return ""
+	case s.Status.Terminal() && s.ExecutionTime != nil && *s.ExecutionTime > 0:
+		mean := protocol.Throughput{Value: float64(n) / *s.ExecutionTime, Unit: "tokens/s"}
+		return grouped(n) + " (" + rate(&mean) + ")"
+	default:
+		return grouped(n)
 	}
-	return strings.Join(parts, " ")
 }
 
 func tokenCount(s protocol.JobStatus) (int64, bool) {

@@ -62,7 +62,7 @@ func TestWaitPrintsOutputAndFigures(t *testing.T) {
 	if r.code != 0 || r.stdout != "{\"text\":\"hi\"}\n" {
 		t.Fatalf("%+v", r)
 	}
-	contains(t, "stderr", r.err, "Queue wait", "12 ms", "container start 50 ms", "model load 200 ms", "2.50 s", "2,412 (1,043 tokens/s)")
+	contains(t, "stderr", r.err, "Queue wait", "12 ms", "container start 50 ms", "model load 200 ms", "2.50 s", "2,412 (964 tokens/s)")
 	if strings.Contains(r.err, clearLine) {
 		t.Errorf("a progress line in a pipe: %q", r.err)
 	}
