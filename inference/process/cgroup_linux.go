@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroup is a cgroup v2 directory of one tree; nil where there is none.
@@ -96,10 +99,18 @@ func (g *cgroup) pids() []int {
 	return out
 }
 
-// remove drops the empty group.
+// removeLimit bounds how long the kernel may count a reaped process as present.
+const removeLimit = time.Second
+
+// remove drops the empty group. What cannot be dropped is found by the next
+// tree with this id, and costs a directory until then.
 func (g *cgroup) remove() {
-	if g != nil {
-		_ = g.dir.Close()
-		_ = os.Remove(g.path)
+	if g == nil {
+		return
+	}
+	_ = g.dir.Close()
+	deadline := time.Now().Add(removeLimit)
+	for errors.Is(os.Remove(g.path), unix.EBUSY) && time.Now().Before(deadline) {
+		time.Sleep(killPause)
 	}
 }
