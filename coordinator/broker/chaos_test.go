@@ -41,7 +41,7 @@ func (f *fleet) fail(format string, args ...any) {
 
 func TestCapacityIsNeverExceeded(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		plan := rapid.SliceOfN(rapid.IntRange(0, 1<<16), 20, 150).Draw(rt, "plan")
+		plan := rapid.SliceOfN(rapid.IntRange(0, 1<<16), 20, 100).Draw(rt, "plan")
 		bad := ""
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)

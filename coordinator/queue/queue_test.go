@@ -202,9 +202,9 @@ func (m *model) expired(now int64) []Item {
 func TestQueueAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q, m, now := New(), &model{}, int64(0)
-		// Few numbers for long lanes with many collisions; up to 2,000 jobs at
+		// Few numbers for long lanes with many collisions; up to 700 jobs at
 		// the start so that lanes have several blocks.
-		for seq := range uint64(rapid.IntRange(0, 2000).Draw(t, "prefill")) {
+		for seq := range uint64(rapid.IntRange(0, 700).Draw(t, "prefill")) {
 			it := item(seq*3+1, Endpoint(seq%2), protocol.PriorityNormal)
 			q.Push(it)
 			m.items = append(m.items, it)
