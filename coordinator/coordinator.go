@@ -222,6 +222,8 @@ func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) 
 	ctx, done := context.WithTimeout(context.Background(), stopTimeout)
 	defer done()
 	err := c.api.Shutdown(ctx)
+	// A server that is told to stop before it began to accept does not hear it.
+	err = errors.Join(err, ignoreClosed(c.ln.Close()))
 	cancel()
 	work.Wait()
 	err = errors.Join(err, c.releaseAll())

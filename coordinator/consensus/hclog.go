@@ -10,8 +10,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// bridge lets raft and raft-wal write to our log. Their Info is about their own
-// mechanics, which is our Debug; an operator reads what this package says.
+// bridge lets raft and raft-wal write to our log, one level down: their Warn is
+// about the ordinary life of a cluster (every start "times out" into an
+// election) and their Info about their own mechanics. What an operator must act
+// on is said by this package.
 type bridge struct {
 	out     zerolog.Logger
 	name    string
@@ -25,7 +27,7 @@ func (b *bridge) level(l hclog.Level) zerolog.Level {
 	case hclog.Error:
 		return zerolog.ErrorLevel
 	case hclog.Warn:
-		return zerolog.WarnLevel
+		return zerolog.InfoLevel
 	case hclog.Info, hclog.Debug:
 		return zerolog.DebugLevel
 	default:
@@ -35,10 +37,10 @@ func (b *bridge) level(l hclog.Level) zerolog.Level {
 
 // Log implements hclog.Logger.
 func (b *bridge) Log(l hclog.Level, msg string, args ...any) {
-	e := b.out.WithLevel(b.level(l))
-	if b.out.GetLevel() > b.level(l) {
+	if !b.is(l) {
 		return
 	}
+	e := b.out.WithLevel(b.level(l))
 	fields(e, b.implied)
 	fields(e, args)
 	e.Str("source", "raft").Msg(msg)
@@ -129,7 +131,7 @@ func (b *bridge) GetLevel() hclog.Level {
 		return hclog.Trace
 	case l <= zerolog.DebugLevel:
 		return hclog.Debug
-	case l <= zerolog.WarnLevel:
+	case l <= zerolog.InfoLevel:
 		return hclog.Warn
 	default:
 		return hclog.Error

@@ -249,3 +249,39 @@ func TestConcurrentProposalsArePacked(t *testing.T) {
 		t.Fatalf("%d different values applied", len(got))
 	}
 }
+
+// BenchmarkPropose is the cost of one command for its caller and the batcher,
+// without a disk: 64 callers, as many as an API has in flight.
+func BenchmarkPropose(b *testing.B) {
+	p := newProposer(&Proposer{
+		apply:    func(data []byte) future { return immediate{data} },
+		leading:  func() bool { return true },
+		inFlight: func() int { return soloInFlight },
+		failed:   func() error { return nil },
+		clock:    newClock(nil),
+	})
+	b.ReportAllocs()
+	b.SetParallelism(64)
+	b.RunParallel(func(pb *testing.PB) {
+		for c := put(1); pb.Next(); {
+			if _, err := p.Propose(b.Context(), c); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	p.close()
+	b.ReportMetric(float64(p.commands.Load())/float64(p.batches.Load()), "commands/entry")
+}
+
+// immediate answers a batch when it is asked.
+type immediate struct{ data []byte }
+
+func (immediate) Error() error { return nil }
+
+func (i immediate) Response() any {
+	batch, err := command.Unmarshal(i.data)
+	if err != nil {
+		return err
+	}
+	return make([]command.Result, len(batch.Commands))
+}

@@ -1,6 +1,9 @@
 // Package coordtest runs a whole coordinator in memory for the tests of other
 // packages: the real API, broker, state machine and raft, without a disk for
-// the log and without a socket. A restart keeps the log, as a crash would.
+// the log and without a socket. A restart keeps the log, as a crash would. It
+// runs in real time: the HTTP library keeps two goroutines of its own asleep for
+// ever, which no synctest bubble accepts. Tests of time drive the parts below
+// the API in a bubble instead.
 package coordtest
 
 import (
@@ -103,8 +106,8 @@ func (c *Cluster) run() {
 	}
 }
 
-// link is a listener whose connections are pipes, so that a test in a synctest
-// bubble has virtual time; a new one takes over at a restart.
+// link is a listener whose connections are pipes, so that tests take no ports;
+// a new one takes over at a restart, and the address stays.
 type link struct {
 	current chan *pipes // capacity 1: the listener that accepts
 }
