@@ -265,6 +265,11 @@ func FuzzGGUF(f *testing.F) {
 		f.Add(header[:n])
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if wide, err := engine.Expand(data); err == nil {
+			if _, err := engine.Parse(wide); err != nil {
+				t.Fatalf("the expanded file is refused: %v", err)
+			}
+		}
 		m, err := engine.Load(data)
 		if err != nil {
 			var r *engine.Refusal
