@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	yaml "github.com/goccy/go-yaml"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -47,13 +48,25 @@ the third leaves them to their shims, as SIGUSR2 does at once for a new agent to
 		if len(given) > 0 || cmd.Flags().NFlag() == 0 {
 			return help(cmd, given)
 		}
-		cfg, err := load(a, s, file, agent.Config{})
+		cfg, err := load(a, s, file, agent.Config{}, yaml.CustomUnmarshaler(allowRule))
 		if err != nil {
 			return err
 		}
 		return a.runAgent(cmd.Context(), cfg)
 	}
 	return cmd
+}
+
+// allowRule reads an entry of runtimes.allow: the name of a kind, which allows all
+// its commands, or the whole rule.
+func allowRule(r *agent.AllowRule, text []byte) error {
+	var kind string
+	if yaml.Unmarshal(text, &kind) == nil {
+		*r = agent.AllowRule{Kind: kind}
+		return nil
+	}
+	type rule agent.AllowRule
+	return yaml.UnmarshalWithOptions(text, (*rule)(r), yaml.Strict())
 }
 
 func (a *app) runAgent(ctx context.Context, cfg agent.Config) error {

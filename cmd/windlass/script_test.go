@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,11 +129,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// background processes of a script, by the name that await gave them.
+// background is a program that a script runs beside its other commands.
 type background struct {
-	cmd *exec.Cmd
-	out io.ReadCloser
-	log *syncBuffer
+	cmd   *exec.Cmd
+	log   *syncBuffer
+	found chan string   // what await looks for
+	ended chan struct{} // its output is at its end
 }
 
 type processesKey struct{}
@@ -141,33 +143,49 @@ func processes(ts *testscript.TestScript) map[string]*background {
 	return ts.Value(processesKey{}).(map[string]*background)
 }
 
-// await NAME PREFIX PROGRAM ARG...: starts a program and waits for the line that
-// begins with PREFIX on its output; the rest of the line becomes $NAME.
+// await NAME REGEXP PROGRAM ARG...: starts a program and waits for a line on its
+// stdout or stderr that matches; the group in REGEXP becomes $NAME.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: await NAME PREFIX PROGRAM ARG...")
+		ts.Fatalf("usage: await NAME REGEXP PROGRAM ARG...")
 	}
-	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[2]))
-	ts.Check(err)
-	b := &background{cmd: exec.Command(path, args[3:]...), log: &syncBuffer{}}
-	b.cmd.Dir, b.cmd.Stderr = ts.Getenv("WORK"), b.log
+	b := &background{log: &syncBuffer{}, found: make(chan string, 1), ended: make(chan struct{})}
+	path := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[2])
+	b.cmd = exec.Command(path, args[3:]...)
+	b.cmd.Dir = ts.Getenv("WORK")
 	b.cmd.Env = append(os.Environ(), "TMPDIR="+ts.Getenv("TMPDIR"))
-	b.out, err = b.cmd.StdoutPipe()
+	r, w, err := os.Pipe()
 	ts.Check(err)
+	b.cmd.Stdout, b.cmd.Stderr = w, w
 	ts.Check(b.cmd.Start())
+	ts.Check(w.Close())
+	go b.read(r, regexp.MustCompile(args[1]))
 	processes(ts)[args[0]] = b
 	ts.Defer(func() {
 		_ = b.cmd.Process.Kill()
 		_ = b.cmd.Wait()
 	})
-	lines := bufio.NewScanner(b.out)
+	select {
+	case value := <-b.found:
+		ts.Setenv(args[0], value)
+	case <-b.ended:
+		ts.Fatalf("%v ended without %q:\n%s", args[2:], args[1], b.log)
+	}
+}
+
+func (b *background) read(r io.ReadCloser, wanted *regexp.Regexp) {
+	defer close(b.ended)
+	defer r.Close()
+	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), args[1]); ok {
-			ts.Setenv(args[0], rest)
-			return
+		_, _ = fmt.Fprintln(b.log, lines.Text())
+		if m := wanted.FindStringSubmatch(lines.Text()); m != nil {
+			select {
+			case b.found <- m[len(m)-1]:
+			default: // only the first counts
+			}
 		}
 	}
-	ts.Fatalf("%v ended without %q:\n%s", args[2:], args[1], b.log)
 }
 
 // interrupt NAME: sends what Ctrl-C sends and waits for an end with code 0.
@@ -177,13 +195,12 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b := processes(ts)[args[0]]
 	ts.Check(b.cmd.Process.Signal(syscall.SIGINT))
-	_, _ = io.Copy(io.Discard, b.out)
 	if err := b.cmd.Wait(); err != nil {
 		ts.Fatalf("%s: %v\n%s", args[0], err, b.log)
 	}
 }
 
-// absent PATTERN: no file and no process with this in its environment is there.
+// absent TEXT: no process has this in its environment.
 func absent(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: absent TEXT")

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	yaml "github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 )
 
@@ -35,14 +36,14 @@ func newSettings(flags *pflag.FlagSet, typ reflect.Type) *settings {
 }
 
 // load reads file (if one is named) and lays environment and flags over it.
-func load[T any](a *app, s *settings, file string, defaults T) (T, error) {
+func load[T any](a *app, s *settings, file string, defaults T, opts ...yaml.DecodeOption) (T, error) {
 	cfg := defaults
 	if file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return cfg, usagef("cannot read configuration: %v", err)
 		}
-		if err := decodeOver(file, text, &cfg); err != nil {
+		if err := decodeOver(file, text, &cfg, opts); err != nil {
 			return cfg, err
 		}
 	}
@@ -63,8 +64,8 @@ func load[T any](a *app, s *settings, file string, defaults T) (T, error) {
 }
 
 // decodeOver lays one document over the values that are there.
-func decodeOver[T any](file string, text []byte, into *T) error {
-	docs, err := decodeStrict(file, text, *into)
+func decodeOver[T any](file string, text []byte, into *T, opts []yaml.DecodeOption) error {
+	docs, err := decodeStrict(file, text, *into, opts...)
 	if err != nil || len(docs) == 0 {
 		return err
 	}

@@ -17,8 +17,9 @@ import (
 // decodeStrict reads YAML documents of type T. An unknown key, a wrong type or a
 // key given twice is an error with the line, the source around it, and the
 // nearest name that exists. Each document is laid over the defaults.
-func decodeStrict[T any](file string, text []byte, defaults T) ([]T, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict(), yaml.UseJSONUnmarshaler())
+func decodeStrict[T any](file string, text []byte, defaults T, opts ...yaml.DecodeOption) ([]T, error) {
+	opts = append(opts, yaml.Strict(), yaml.UseJSONUnmarshaler())
+	dec := yaml.NewDecoder(bytes.NewReader(text), opts...)
 	var docs []T
 	for {
 		doc := defaults
