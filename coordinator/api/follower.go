@@ -16,6 +16,7 @@ type follower struct {
 	job protocol.JobID
 
 	begun   bool           // the first frame was made
+	pending bool           // events were sent since the newest id
 	sent    board.Revision // of the newest status frame
 	sentAt  time.Time
 	status  protocol.Status // of the newest status frame
@@ -60,12 +61,12 @@ func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration
 	case row.Status.Terminal() && f.begun:
 		out = f.rest(out, row)
 	}
-	fresh := len(out) > size
+	f.pending = f.pending || len(out) > size
 	f.begun = true
 	if row.Status.Terminal() {
 		return f.frame(out, row, revision, now, true), 0, true
 	}
-	if revision == f.sent && !fresh {
+	if revision == f.sent && !f.pending {
 		return out, 0, false
 	}
 	due := frameGap - now.Sub(f.sentAt)
@@ -84,7 +85,8 @@ func (f *follower) frame(out []byte, row *state.Job, revision board.Revision, no
 		return out
 	}
 	e := protocol.Event{Type: protocol.EventStatus, Data: data}
-	if id || !f.behind(row) {
+	f.pending = !id && f.behind(row)
+	if !f.pending {
 		e.ID = revision.String()
 	}
 	f.sent, f.sentAt, f.status = revision, now, doc.Status
