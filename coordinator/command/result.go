@@ -12,10 +12,10 @@ type Result struct {
 	Job       protocol.JobID // Submit: the job, also when a key named an older one
 	Attempt   uint32         // Lease, Adopt: the attempt granted
 	CreatedMs int64          // Submit
-	Run       uint32         // Reopen
+	Run       uint32         // Submit, Reopen
 	Revision  uint64         // PutEndpoint
 	Replayed  bool
 	Current   []protocol.HeldAttempt // Register: the attempts that are this incarnation's
 	Limit     string                 // QUEUE_FULL: "organisation", "endpoint" or "memory"
-	Count     int64                  // QUEUE_FULL: how many wait, or bytes held
+	Count     int64                  // QUEUE_FULL: how many wait, or bytes held; Evict: how many jobs left
 }
