@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,14 +106,14 @@ func TestUnknownAgentRegistersAnew(t *testing.T) {
 func TestUnreachableCoordinatorIsAskedSparingly(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, submit func() protocol.JobID) {
 		time.Sleep(time.Second)
-		calls := 0
+		var calls atomic.Int64
 		c.SetFault(func(string) agenttest.Fault {
-			calls++
+			calls.Add(1)
 			return agenttest.Fault{LoseRequest: true}
 		})
 		time.Sleep(10 * time.Minute)
-		if calls < 20 || calls > 400 {
-			t.Errorf("%d calls in ten minutes without a coordinator", calls)
+		if n := calls.Load(); n < 20 || n > 400 {
+			t.Errorf("%d calls in ten minutes without a coordinator", n)
 		}
 		c.SetFault(nil)
 		rejected(t, c, submit())
