@@ -23,6 +23,9 @@ const (
 	// holdAfter is how long a request waits in its handler. Under load a sync is
 	// answered within it and costs nothing extra.
 	holdAfter = 100 * time.Millisecond
+	// maxHeld bounds the requests that left their handlers, because the library
+	// counts only the connections that it serves itself.
+	maxHeld = maxConns
 	// replyTime bounds the sending of one answer or frame to a slow reader.
 	replyTime = 10 * time.Second
 	// handOver bounds the time between leaving the handler and getting the
@@ -48,9 +51,14 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 	h := &held{answer: make(chan reply, 1), conn: make(chan net.Conn, 1)}
 	// What the goroutine keeps must be as little as possible: not the call.
 	s, id, route, last, start := c.s, c.id, c.route, c.ctx.Request.Header.ConnectionClose(), time.Now()
+	if s.held.Add(1) > maxHeld {
+		s.held.Add(-1)
+		return unavailable("This coordinator holds as many waiting requests as it can")
+	}
 	c.held = true
 	started := s.enter(func() {
 		r := s.guardHeld(route.operation, id, fn)
+		s.held.Add(-1)
 		s.metrics.observe(route, r.status, time.Since(start))
 		if h.left.CompareAndSwap(false, true) {
 			h.answer <- r
@@ -59,6 +67,8 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 		s.finish(h, r, id, last)
 	})
 	if !started {
+		s.held.Add(-1)
+		c.held = false
 		return unavailable("This coordinator is shutting down")
 	}
 	timer := time.NewTimer(holdAfter)

@@ -86,7 +86,7 @@ type live struct {
 }
 
 type descs struct {
-	build, index, stateBytes, attempts, boardBytes, streams, queued, oldest, running, polls *prometheus.Desc
+	build, index, stateBytes, attempts, boardBytes, streams, held, queued, oldest, running, polls *prometheus.Desc
 }
 
 func liveDescs() descs {
@@ -100,6 +100,7 @@ func liveDescs() descs {
 		attempts:   gauge("board_attempts", "Attempts whose soft state is held."),
 		boardBytes: gauge("board_bytes", "Log lines and stream chunks that are held."),
 		streams:    gauge("http_streams", "Open event streams.", "kind"),
+		held:       gauge("http_held_requests", "Requests that wait for something to happen: syncs and long polls."),
 		queued:     gauge("queue_jobs", "Jobs that wait, on the leader.", "endpoint", "priority"),
 		oldest:     gauge("queue_oldest_age_seconds", "How long the oldest queued job has waited, on the leader."),
 		running:    gauge("jobs_leased", "Jobs that an agent holds, on the leader."),
@@ -125,6 +126,7 @@ func (l *live) Collect(ch chan<- prometheus.Metric) {
 	streams := l.s.streams
 	l.s.mu.Unlock()
 	gauge(l.desc.streams, float64(streams), "status")
+	gauge(l.desc.held, float64(l.s.held.Load()))
 	b, err := l.s.deps.Broker()
 	if err != nil {
 		return // not the leader: it has no queue

@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -43,6 +44,7 @@ type Server struct {
 	schemas  *schemas
 	estimate *estimator
 	metrics  *metrics
+	held     atomic.Int64 // requests that wait for something to happen
 
 	mu      sync.Mutex
 	closing bool
