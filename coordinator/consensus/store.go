@@ -50,7 +50,7 @@ type store struct {
 
 // openWAL opens the log on disk. raft-wal syncs once for each StoreLogs.
 func openWAL(dir string, log hclog.Logger) (*wal.WAL, error) {
-	w, err := wal.Open(dir, wal.WithLogger(log))
+	w, err := wal.Open(dir, wal.WithLogger(log), wal.WithMetaStore(&walMeta{}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open raft log in %s: %w: remove the data directory and let this coordinator join again, or restore a backup", filepath.Clean(dir), err)
 	}
