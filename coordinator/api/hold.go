@@ -23,6 +23,10 @@ const (
 	// holdAfter is how long a request waits in its handler. Under load a sync is
 	// answered within it and costs nothing extra.
 	holdAfter = 100 * time.Millisecond
+	// maxWaiting is how many requests may wait in their handlers at a time; more,
+	// as when all agents come back at once, leave at once, so that the memory of
+	// the library follows this number and not that of the agents.
+	maxWaiting = 256
 	// maxHeld bounds the requests that left their handlers, because the library
 	// counts only the connections that it serves itself.
 	maxHeld = maxConns
@@ -71,7 +75,12 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 		c.held = false
 		return unavailable("This coordinator is shutting down")
 	}
-	timer := time.NewTimer(holdAfter)
+	patience := holdAfter
+	if s.waiting.Add(1) > maxWaiting {
+		patience = 0
+	}
+	defer s.waiting.Add(-1)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case r := <-h.answer:

@@ -45,6 +45,7 @@ type Server struct {
 	estimate *estimator
 	metrics  *metrics
 	held     atomic.Int64 // requests that wait for something to happen
+	waiting  atomic.Int64 // those of them that are still in their handler
 
 	mu      sync.Mutex
 	closing bool
