@@ -15,7 +15,6 @@ import (
 
 // TestSealedTailIsReopened makes what a kill between sealing a segment and
 // recording that leaves behind, and goes on with it.
-
 func TestSealedTailIsReopened(t *testing.T) {
 	dir := t.TempDir()
 	w, err := openWAL(dir, newBridge(nop()))
