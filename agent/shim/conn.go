@@ -163,7 +163,7 @@ func (s *server) collect(c *conn) (batch []message, last bool) {
 	if s.inst != nil && !c.ready {
 		c.ready = true
 		info := s.inst.Info()
-		batch = append(batch, message{Type: msgReady, Info: &info, ColdStart: s.cold, PIDs: s.inst.PIDs()})
+		batch = append(batch, message{Type: msgReady, Info: &info, PIDs: s.inst.PIDs()})
 	}
 	now := time.Now()
 	for _, r := range s.runs {

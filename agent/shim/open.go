@@ -16,8 +16,8 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/rs/zerolog"
 
-	"windlass/agent/host"
 	"windlass/inference"
+	"windlass/protocol"
 )
 
 // Opener starts and re-adopts shims for one agent.
@@ -65,7 +65,7 @@ func (o *Opener) Open(ctx context.Context, spec inference.Spec, sink inference.S
 }
 
 func startFailed(err error) error {
-	return &inference.Failure{Code: "RUNTIME_START", Message: fmt.Sprintf("cannot start the runtime's shim: %v", err), Retryable: true}
+	return &inference.Failure{Code: protocol.CodeRuntimeStart, Message: fmt.Sprintf("cannot start the runtime's shim: %v", err), Retryable: true}
 }
 
 // spawn starts the shim in its own session and waits until it listens.
@@ -161,6 +161,3 @@ func (o *Opener) Strays(keep map[string]bool) int {
 		return ours && !keep[id]
 	}))
 }
-
-// identityOf is the process that a Remote watches.
-func identityOf(s State) host.Identity { return s.Shim }

@@ -41,7 +41,6 @@ type Remote struct {
 	conn     net.Conn // nil while disconnected
 	info     inference.Info
 	pids     []int
-	cold     protocol.ColdStart
 	isReady  bool
 	runs     map[string]*Run
 	stopping bool
@@ -84,7 +83,7 @@ func (r *Remote) start(ctx context.Context) error {
 // Spec is what the shim was started with.
 func (r *Remote) Spec() inference.Spec { return r.spec.Instance }
 
-// Dir is the base name of the runtime directory.
+// Dir is the path of the runtime directory.
 func (r *Remote) Dir() string { return r.dir }
 
 // Info implements inference.Instance.
@@ -260,7 +259,7 @@ func (r *Remote) live() {
 // alive collects the exit status of our own child, because a zombie would count
 // as gone but stay in the process table.
 func (r *Remote) alive() bool {
-	if identityOf(r.state).Alive() {
+	if r.state.Shim.Alive() {
 		return true
 	}
 	if r.child {
@@ -356,9 +355,6 @@ func (r *Remote) setReady(m message) {
 	defer r.mu.Unlock()
 	if m.Info != nil {
 		r.info = *m.Info
-	}
-	if m.ColdStart != nil {
-		r.cold = *m.ColdStart
 	}
 	r.pids = m.PIDs
 	if !r.isReady {

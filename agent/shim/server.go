@@ -40,8 +40,7 @@ type server struct {
 	mu     sync.Mutex
 	state  State
 	inst   inference.Instance // nil until ready
-	cold   *protocol.ColdStart
-	start  *Record // log of the start
+	start  *Record            // log of the start
 	events []inference.Event
 	runs   map[string]*shimRun
 	conns  map[*conn]struct{}
@@ -115,7 +114,6 @@ func (s *server) open(ctx context.Context, rt inference.Runtime, orphaned <-chan
 		err  error
 	}
 	result := make(chan started, 1)
-	began := time.Now()
 	go func() {
 		inst, err := rt.Start(ctx, s.spec.Instance, s.startEvent)
 		result <- started{inst, err}
@@ -124,7 +122,7 @@ func (s *server) open(ctx context.Context, rt inference.Runtime, orphaned <-chan
 	select {
 	case r := <-result:
 		if r.err == nil {
-			s.ready(r.inst, time.Since(began))
+			s.ready(r.inst)
 		}
 		return r.inst, 0, r.err
 	case <-ctx.Done():
@@ -153,41 +151,16 @@ func (s *server) startEvent(e inference.Event) {
 // maxStartEvents bounds what an agent is told of a start; a start that says more floods.
 const maxStartEvents = 2000
 
-func (s *server) ready(inst inference.Instance, took time.Duration) {
+func (s *server) ready(inst inference.Instance) {
 	s.mu.Lock()
 	s.inst = inst
 	s.state.Runtime = inst.Info().PID
-	s.cold = coldStart(s.events, took)
 	state := s.state
 	s.mu.Unlock()
 	if err := writeJSON(filepath.Join(s.dir, stateFile), state); err != nil {
 		s.log.Error().Err(err).Msg("runtime state was not written")
 	}
 	s.wake()
-}
-
-// coldStart adds up the measured phases; without one it is the time alone,
-// because phases are never invented.
-func coldStart(events []inference.Event, took time.Duration) *protocol.ColdStart {
-	c := &protocol.ColdStart{Occurred: true, Duration: took.Seconds()}
-	for _, e := range events {
-		if e.Type != inference.EventPhase {
-			continue
-		}
-		if c.Phases == nil {
-			c.Phases, c.Duration = &protocol.ColdStartPhases{}, 0
-		}
-		c.Duration += e.Seconds
-		switch e.Phase {
-		case inference.PhaseContainerStart:
-			c.Phases.ContainerStart += e.Seconds
-		case inference.PhaseDependencyLoad:
-			c.Phases.DependencyLoad += e.Seconds
-		case inference.PhaseModelLoad:
-			c.Phases.ModelLoad += e.Seconds
-		}
-	}
-	return c
 }
 
 // close ends the runs and the instance; both are gone when it returns.

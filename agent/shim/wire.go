@@ -32,7 +32,7 @@ const (
 const (
 	msgHello  messageType = "hello"  // Version, Runs; first on every connection
 	msgEvent  messageType = "event"  // Event: one of the start
-	msgReady  messageType = "ready"  // Info, ColdStart, PIDs
+	msgReady  messageType = "ready"  // Info, PIDs
 	msgUpdate messageType = "update" // Run, Update
 	msgResult messageType = "result" // Run, Attempt, Released, Crashed: the journal holds the rest
 	msgExit   messageType = "exit"   // Failure, nil after a stop
