@@ -81,15 +81,16 @@ func (b *bed) spawn(p *proc) error {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(b.binary, p.args...)
-	p.cmd.Stderr, p.cmd.Stdout = log, log
-	p.cmd.Env = append(os.Environ(), "CHAOS_BED="+b.dir)
-	if err := p.cmd.Start(); err != nil {
+	cmd := exec.Command(b.binary, p.args...)
+	cmd.Stderr, cmd.Stdout = log, log
+	cmd.Env = append(os.Environ(), "CHAOS_BED="+b.dir)
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
+	p.cmd = cmd
 	p.done = make(chan struct{})
 	go func() {
-		_ = p.cmd.Wait()
+		_ = cmd.Wait()
 		close(p.done)
 	}()
 	return nil
@@ -189,7 +190,7 @@ func (b *bed) simple(ctx context.Context, slots int) error {
 
 func (b *bed) stop() {
 	for _, p := range append(b.agents, b.coordinator) {
-		if p == nil || p.cmd == nil {
+		if p == nil || p.cmd == nil || !p.alive() {
 			continue
 		}
 		_ = p.signal(syscall.SIGCONT)
