@@ -57,9 +57,9 @@ type envObject struct {
 // MarshalJSON implements json.Marshaler.
 func (v EnvValue) MarshalJSON() ([]byte, error) {
 	if v.FromFile != "" || v.FromEnv != "" {
-		return json.Marshal(envObject{FromFile: v.FromFile, FromEnv: v.FromEnv})
+		return EncodeJSON(envObject{FromFile: v.FromFile, FromEnv: v.FromEnv})
 	}
-	return json.Marshal(v.Literal)
+	return EncodeJSON(v.Literal)
 }
 
 // UnmarshalJSON implements json.Unmarshaler; numbers and booleans become text.

@@ -227,12 +227,12 @@ func (r *Record) fill(f *protocol.Finish, now time.Time) error {
 	lines = append(lines, r.tail...)
 	var err error
 	if len(lines) > 0 {
-		if f.Logs, err = json.Marshal(lines); err != nil {
+		if f.Logs, err = protocol.EncodeJSON(lines); err != nil {
 			return fmt.Errorf("cannot encode log: %w", err)
 		}
 	}
 	if len(r.chunks) > 0 {
-		if f.Chunks, err = json.Marshal(r.chunks); err != nil {
+		if f.Chunks, err = protocol.EncodeJSON(r.chunks); err != nil {
 			return fmt.Errorf("cannot encode chunks: %w", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"windlass/agent/host"
 	"windlass/inference"
+	"windlass/protocol"
 )
 
 // Version of the protocol between a shim and its agent. A newer agent must be
@@ -77,7 +78,7 @@ func readJSON(path string, v any) error {
 }
 
 func writeJSON(path string, v any) error {
-	b, err := json.Marshal(v)
+	b, err := protocol.EncodeJSON(v)
 	if err != nil {
 		return err
 	}

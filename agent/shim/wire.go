@@ -125,7 +125,7 @@ func (r *reader) next() (message, error) {
 }
 
 func encode(m message) ([]byte, error) {
-	b, err := json.Marshal(m)
+	b, err := protocol.EncodeJSON(m)
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode message: %w", err)
 	}

@@ -72,13 +72,13 @@ func pairInput(pairs []string) (json.RawMessage, error) {
 		}
 		object[k] = pairValue(v)
 	}
-	return json.Marshal(object)
+	return protocol.EncodeJSON(object)
 }
 
 func pairValue(text string) json.RawMessage {
 	if json.Valid([]byte(text)) {
 		return json.RawMessage(text)
 	}
-	b, _ := json.Marshal(text) // text always encodes
+	b, _ := protocol.EncodeJSON(text) // text always encodes
 	return b
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -97,7 +96,7 @@ func (f *logFollower) seen(lines []protocol.LogLine) int {
 func (f *logFollower) print(l protocol.LogLine) error {
 	text := logText(l)
 	if f.a.format == formatJSON || f.a.format == formatJSONL {
-		b, err := json.Marshal(l)
+		b, err := protocol.EncodeJSON(l)
 		if err != nil {
 			return fmt.Errorf("cannot write log line: %w", err)
 		}

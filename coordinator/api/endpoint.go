@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
@@ -90,7 +89,7 @@ func (s *Server) writeEndpoint(c *call, id string, create bool) error {
 	if e := s.deps.Store.Endpoint(c.who.Org, doc.ID); e != nil {
 		doc.Paused = e.Doc.Paused
 	}
-	if put.Doc, err = json.Marshal(doc); err != nil {
+	if put.Doc, err = protocol.EncodeJSON(doc); err != nil {
 		return err
 	}
 	ctx, cancel := c.context()

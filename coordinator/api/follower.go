@@ -79,7 +79,7 @@ func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration
 // frame appends the status document.
 func (f *follower) frame(out []byte, row *state.Job, revision board.Revision, now time.Time, id bool) []byte {
 	doc := f.s.document(row, include{inline: protocol.InlineOutput})
-	data, err := json.Marshal(doc)
+	data, err := protocol.EncodeJSON(doc)
 	if err != nil {
 		f.s.deps.Log.Error().Str("component", "api").Stringer("job", row.ID).Err(err).Msg("cannot encode status")
 		return out
@@ -167,7 +167,7 @@ func (f *follower) gap(out []byte, kind string, from, to uint64) []byte {
 // appendJSON appends an event without an id. A chunk that is no JSON was
 // refused before it came here, so encoding cannot fail.
 func appendJSON(out []byte, kind string, v any) []byte {
-	data, err := json.Marshal(v)
+	data, err := protocol.EncodeJSON(v)
 	if err != nil {
 		return out
 	}

@@ -117,8 +117,7 @@ func (s *Server) finish(h *held, r reply, id string, last bool) {
 			conn.Close()
 			return
 		}
-		// Its errors are the peer's; the library has logged them.
-		_ = s.fast.ServeConn(conn)
+		s.handBack(conn)
 	case <-timer.C:
 	}
 }

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -104,5 +107,36 @@ func TestPipelinedRequestSurvivesAHold(t *testing.T) {
 	got := w.raw("GET /v2/jobs/" + id.String() + "/status?wait=300ms" + head + "\r\n" + "GET /healthz" + head + "Connection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200 OK") != 2 || !strings.Contains(got, `"status":"ok"`) {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestShutdownClosesIdleConnectionsThatHeld keeps a connection open after its
+// held request was answered, as an agent that stopped does.
+func TestShutdownClosesIdleConnectionsThatHeld(t *testing.T) {
+	w := newWorld(t)
+	w.endpoint("ep", "")
+	id := w.submit("ep", `{"input": {}}`)
+	conn, err := w.ln.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := "GET /v2/jobs/" + id.String() + "/status?wait=300ms HTTP/1.1\r\nHost: x\r\nAuthorization: " + testKey + "\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v %v", resp, err)
+	}
+	waitFor(t, func() bool {
+		w.server.mu.Lock()
+		defer w.server.mu.Unlock()
+		return len(w.server.handed) == 1
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.server.Shutdown(ctx); err != nil {
+		t.Error(err)
 	}
 }

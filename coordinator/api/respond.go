@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"maps"
 	"strconv"
@@ -26,7 +25,7 @@ type reply struct {
 // callers is logged, with the request's id, and hidden.
 func (s *Server) answer(operation, requestID string, v any, err error) reply {
 	if err == nil {
-		body, merr := json.Marshal(v)
+		body, merr := protocol.EncodeJSON(v)
 		if merr == nil {
 			return reply{status: fasthttp.StatusOK, body: body, kind: typeJSON}
 		}
@@ -44,11 +43,11 @@ func (s *Server) errorReply(operation, requestID string, err error) reply {
 	shown := *e
 	shown.Details = maps.Clone(e.Details)
 	shown.RequestID = requestID
-	body, merr := json.Marshal(&shown)
+	body, merr := protocol.EncodeJSON(&shown)
 	if merr != nil {
 		// A detail that is no JSON, such as an infinite number: the rest still helps.
 		shown.Details = nil
-		body, _ = json.Marshal(&shown)
+		body, _ = protocol.EncodeJSON(&shown)
 	}
 	r := reply{status: e.Code.HTTPStatus(), body: body, kind: typeJSON}
 	if e.Status != 0 {
@@ -101,7 +100,7 @@ func (r reply) fill(resp *fasthttp.Response, requestID string) {
 
 // json answers with v; success is exactly 200 (DESIGN 4).
 func (c *call) json(v any, headers ...[2]string) error {
-	body, err := json.Marshal(v)
+	body, err := protocol.EncodeJSON(v)
 	if err != nil {
 		return err
 	}

@@ -243,7 +243,7 @@ func (w *world) agent() *agent {
 
 func (a *agent) call(path string, in, out any) {
 	a.w.t.Helper()
-	b, err := json.Marshal(in)
+	b, err := protocol.EncodeJSON(in)
 	if err != nil {
 		a.w.t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"math/rand/v2"
 
 	"windlass/coordinator/command"
@@ -38,7 +37,7 @@ func encodeFinishes(req *protocol.ReportRequest, nowMs int64) []encoded {
 }
 
 func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) encoded {
-	facts, err := json.Marshal(state.Facts{ColdStart: f.ColdStart, Usage: f.Usage, Progress: f.Progress})
+	facts, err := protocol.EncodeJSON(state.Facts{ColdStart: f.ColdStart, Usage: f.Usage, Progress: f.Progress})
 	if err != nil {
 		return encoded{code: protocol.CodeValidation}
 	}
@@ -57,7 +56,7 @@ func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) 
 	if f.Error != nil {
 		c.ErrorCode, c.ErrorMessage = string(f.Error.Code), f.Error.Message
 		if len(f.Error.Details) > 0 {
-			c.ErrorDetails, err = json.Marshal(f.Error.Details)
+			c.ErrorDetails, err = protocol.EncodeJSON(f.Error.Details)
 		}
 	}
 	if err != nil || ok != [3]bool{true, true, true} {

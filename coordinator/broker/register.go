@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 
 	"windlass/coordinator/command"
 	"windlass/protocol"
@@ -16,7 +15,7 @@ func (t *term) register(ctx context.Context, req protocol.RegisterRequest) (prot
 	if req.Protocol[0] > protocol.ProtocolMinor || req.Protocol[1] < protocol.MinProtocolMin {
 		return none, protocol.NewError(protocol.CodeUpgradeRequired, "This agent speaks no version of the agent protocol that this coordinator speaks: upgrade the older of the two")
 	}
-	facts, err := json.Marshal(req.Facts)
+	facts, err := protocol.EncodeJSON(req.Facts)
 	if err != nil {
 		return none, protocol.Invalid("facts", nil, "Must be a JSON object")
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"windlass/inference/builtin/engine"
+	"windlass/protocol"
 )
 
 // Bounds of the document input.
@@ -76,7 +77,7 @@ func (h document) run(ctx context.Context, input json.RawMessage, t *teller) (js
 		out.Sections = append(out.Sections, section{Title: title, Text: text})
 	}
 	w.finish()
-	return json.Marshal(out.finish(prompt))
+	return protocol.EncodeJSON(out.finish(prompt))
 }
 
 // titles names the sections. With pages there are that many, and never fewer

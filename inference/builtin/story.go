@@ -65,7 +65,7 @@ func (h story) run(ctx context.Context, input json.RawMessage, t *teller) (json.
 		out.Stories = append(out.Stories, prompt+text)
 	}
 	w.finish()
-	return json.Marshal(out.finish(w))
+	return protocol.EncodeJSON(out.finish(w))
 }
 
 func (o storyOutput) finish(w *writing) storyOutput {
@@ -78,7 +78,7 @@ func unfinished(err error, done any) error {
 	if _, ok := err.(*inference.Failure); ok {
 		return err
 	}
-	partial, merr := json.Marshal(done)
+	partial, merr := protocol.EncodeJSON(done)
 	if merr != nil {
 		return err
 	}

@@ -350,3 +350,14 @@ func TestHandlersAreWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestInputKeepsItsBytes(t *testing.T) {
+	in, _ := open(t, specOf(t, "plain"))
+	for _, input := range []string{`{"html":"<a href=\"x\">&"}`, `{"html":"<` + strings.Repeat("&", command.MaxLine) + `>"}`} {
+		// The handler answers with the bytes that it was given, in a line or a file.
+		out, err := in.Invoke(t.Context(), inference.Job{ID: "job_1", Input: []byte(input)}, record().sink)
+		if err != nil || string(out.Output) != input {
+			t.Errorf("%d bytes came back as %.80s, %v", len(input), out.Output, err)
+		}
+	}
+}

@@ -272,7 +272,7 @@ func (in *Instance) lastSign(j *job) time.Time {
 // cause when the job is over. With several slots only words are safe: a signal
 // would hit the other jobs, so the slot is given up instead.
 func (in *Instance) cancel(j *job, cause error) error {
-	line, _ := json.Marshal(map[string]string{"type": "cancel", "id": j.id, "reason": cause.Error()})
+	line, _ := protocol.EncodeJSON(map[string]string{"type": "cancel", "id": j.id, "reason": cause.Error()})
 	select {
 	case in.lines <- append(line, '\n'):
 	default: // the child does not read its input: words do not reach it
@@ -396,7 +396,7 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 	if !spec.Deadline.IsZero() {
 		m.Deadline = protocol.TimeOf(spec.Deadline)
 	}
-	line, err := json.Marshal(m)
+	line, err := protocol.EncodeJSON(m)
 	if err != nil {
 		return nil, &inference.Failure{Code: protocol.CodeInvalidInput, Message: "the input is not JSON"}
 	}
@@ -408,7 +408,7 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 		return nil, noRoom("write input file", err)
 	}
 	m.Input = nil
-	if line, err = json.Marshal(m); err != nil {
+	if line, err = protocol.EncodeJSON(m); err != nil {
 		return nil, &inference.Failure{Code: protocol.CodeInternal, Message: err.Error()}
 	}
 	return append(line, '\n'), nil

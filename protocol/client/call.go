@@ -305,7 +305,7 @@ func retryAfter(value string) (time.Duration, bool) {
 // call sends in as JSON and decodes the answer into out; either may be nil.
 func (c *Client) call(ctx context.Context, r request, in, out any) error {
 	if in != nil {
-		body, err := json.Marshal(in)
+		body, err := protocol.EncodeJSON(in)
 		if err != nil {
 			return fmt.Errorf("cannot encode request: %w", err)
 		}

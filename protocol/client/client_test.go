@@ -244,3 +244,14 @@ func TestListReadsAllPages(t *testing.T) {
 		t.Fatalf("second page asked with cursor %q", got)
 	}
 }
+
+func TestInputKeepsItsBytes(t *testing.T) {
+	const input = `{"html":"<a href=\"x\">&"}`
+	a, addr := serve(t, reply(http.StatusOK, accepted()))
+	if _, err := newClient(t, addr).Submit(t.Context(), "ep", protocol.SubmitRequest{Input: json.RawMessage(input)}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(a.bodies[0], input) {
+		t.Errorf("sent %s", a.bodies[0])
+	}
+}
