@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -116,7 +117,14 @@ func TestShutdownClosesIdleConnectionsThatHeld(t *testing.T) {
 	w := newWorld(t)
 	w.endpoint("ep", "")
 	id := w.submit("ep", `{"input": {}}`)
-	conn, err := w.ln.Dial()
+	// A real socket: a deadline does not wake a reader of the one in memory.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- w.server.Serve(ln) }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +145,9 @@ func TestShutdownClosesIdleConnectionsThatHeld(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := w.server.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
 		t.Error(err)
 	}
 }

@@ -49,14 +49,14 @@ type Server struct {
 
 	mu      sync.Mutex
 	closing bool
-	streams int                   // SSE streams
-	handed  map[net.Conn]struct{} // connections that went back to the library after a held request
-	work    sync.WaitGroup        // goroutines that outlive their handler
+	streams int                  // SSE streams
+	handed  map[*handed]struct{} // connections that went back to the library after a held request
+	work    sync.WaitGroup       // goroutines that outlive their handler
 }
 
 // New returns a server that serves once Serve is called.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator(), handed: make(map[net.Conn]struct{})}
+	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator(), handed: make(map[*handed]struct{})}
 	s.base, s.stop = context.WithCancel(context.Background())
 	routes := s.routes()
 	s.router = newRouter(routes)
@@ -99,8 +99,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	for conn := range s.handed {
-		// Ends a wait for the next request; one that is being answered is not cut.
-		_ = conn.SetReadDeadline(time.Now())
+		conn.end()
 	}
 	s.mu.Unlock()
 	s.stop()
@@ -116,24 +115,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return errors.Join(err, ctx.Err())
 	}
-}
-
-// handBack serves the next requests of a connection that had left the library.
-// The library's own shutdown does not know of it.
-func (s *Server) handBack(conn net.Conn) {
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		conn.Close()
-		return
-	}
-	s.handed[conn] = struct{}{}
-	s.mu.Unlock()
-	// Its errors are the peer's; the library has logged them.
-	_ = s.fast.ServeConn(conn)
-	s.mu.Lock()
-	delete(s.handed, conn)
-	s.mu.Unlock()
 }
 
 // enter runs fn in a goroutine that Shutdown waits for; false when it is too late.
