@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,7 +136,7 @@ func (b *bed) startCoordinator(ctx context.Context) error {
 
 func (b *bed) ready(ctx context.Context) error {
 	for {
-		if b.client.Health(ctx) == nil {
+		if b.isReady(ctx) {
 			return nil
 		}
 		if !b.coordinator.alive() {
@@ -145,6 +146,20 @@ func (b *bed) ready(ctx context.Context) error {
 			return fmt.Errorf("the coordinator was never ready: %w", err)
 		}
 	}
+}
+
+// isReady asks once; the client of the other calls would wait and repeat.
+func (b *bed) isReady(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.api+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // startAgent starts an agent that reaches the coordinator at addr.
@@ -161,14 +176,15 @@ func (b *bed) startAgent(name, addr string, slots int) (*proc, error) {
 	return p, b.spawn(p)
 }
 
-// createEndpoint makes an endpoint whose runtime is this program's handler.
-func (b *bed) createEndpoint(ctx context.Context, id, mode string, concurrency int) error {
+// createEndpoint makes an endpoint whose runtime is this program's handler. It
+// does one job at a time, so an agent runs one instance for each slot.
+func (b *bed) createEndpoint(ctx context.Context, id, mode string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	_, err = b.client.ApplyEndpoint(ctx, protocol.Endpoint{
-		ID: id, Concurrency: concurrency, Resources: protocol.ResourceSpec{CPU: true},
+		ID: id, Resources: protocol.ResourceSpec{CPU: true},
 		Runtime: protocol.RuntimeSpec{Kind: "command", Command: []string{self}, Env: map[string]protocol.EnvValue{
 			handlerEnv: {Literal: mode}, startsEnv: {Literal: b.starts},
 		}},
@@ -181,7 +197,7 @@ func (b *bed) simple(ctx context.Context, slots int) error {
 	if err := b.startCoordinator(ctx); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run", slots); err != nil {
+	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
 		return err
 	}
 	_, err := b.startAgent("agent-1", b.api, slots)

@@ -188,7 +188,7 @@ func strictOrder(ctx context.Context, b *bed) error {
 	if err := b.startCoordinator(ctx); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run", 1); err != nil {
+	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
 		return err
 	}
 	l := newLedger(b)

@@ -77,7 +77,7 @@ func diskFull(ctx context.Context, b *bed) error {
 	if err := b.startCoordinator(ctx); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run", 2); err != nil {
+	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
 		return err
 	}
 	l := newLedger(b)
@@ -141,7 +141,7 @@ func badRuntimes(ctx context.Context, b *bed) error {
 	if err := b.simple(ctx, 2); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_dead", "exit-at-start", 1); err != nil {
+	if err := b.createEndpoint(ctx, "ep_dead", "exit-at-start"); err != nil {
 		return err
 	}
 	l := newLedger(b)

@@ -119,7 +119,7 @@ func (b *bed) viaProxy(ctx context.Context) (*proxy, error) {
 	if err := b.startCoordinator(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run", 1); err != nil {
+	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
 		return nil, err
 	}
 	p, err := newProxy(b.api)
