@@ -24,6 +24,7 @@ type conn struct {
 	hello   bool
 	events  int
 	ready   bool
+	retired bool
 	cursors map[string]Cursor
 	results map[string]bool
 }
@@ -159,6 +160,12 @@ func (s *server) collect(c *conn) (batch []message, last bool) {
 	}
 	for ; c.events < len(s.events); c.events++ {
 		batch = append(batch, message{Type: msgEvent, Event: &s.events[c.events]})
+	}
+	// Told before the result that frees its slot, so that the agent's pool never
+	// sees a free slot of a retired instance.
+	if w, ok := s.inst.(inference.Retirer); ok && !c.retired && w.Retired() {
+		c.retired = true
+		batch = append(batch, message{Type: msgRetired})
 	}
 	if s.inst != nil && !c.ready {
 		c.ready = true

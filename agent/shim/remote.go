@@ -42,6 +42,7 @@ type Remote struct {
 	info     inference.Info
 	pids     []int
 	isReady  bool
+	retired  bool
 	runs     map[string]*Run
 	stopping bool
 	closed   bool // no run is added any more
@@ -98,6 +99,13 @@ func (r *Remote) PIDs() []int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]int(nil), r.pids...)
+}
+
+// Retired implements inference.Retirer for an instance that does.
+func (r *Remote) Retired() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.retired
 }
 
 // Done implements inference.Instance.
@@ -334,6 +342,10 @@ func (r *Remote) handle(m message) {
 		}
 	case msgReady:
 		r.setReady(m)
+	case msgRetired:
+		r.mu.Lock()
+		r.retired = true
+		r.mu.Unlock()
 	case msgUpdate:
 		if run := r.run(m.Run); run != nil && m.Update != nil {
 			run.update(*m.Update)

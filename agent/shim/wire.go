@@ -30,12 +30,13 @@ const (
 
 // From the shim.
 const (
-	msgHello  messageType = "hello"  // Version, Runs; first on every connection
-	msgEvent  messageType = "event"  // Event: one of the start
-	msgReady  messageType = "ready"  // Info, PIDs
-	msgUpdate messageType = "update" // Run, Update
-	msgResult messageType = "result" // Run, Attempt, Released, Crashed: the journal holds the rest
-	msgExit   messageType = "exit"   // Failure, nil after a stop
+	msgHello   messageType = "hello"   // Version, Runs; first on every connection
+	msgEvent   messageType = "event"   // Event: one of the start
+	msgReady   messageType = "ready"   // Info, PIDs
+	msgRetired messageType = "retired" // the instance takes no further job; before the result that says why
+	msgUpdate  messageType = "update"  // Run, Update
+	msgResult  messageType = "result"  // Run, Attempt, Released, Crashed: the journal holds the rest
+	msgExit    messageType = "exit"    // Failure, nil after a stop
 )
 
 // message is one JSON line.
