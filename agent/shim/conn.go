@@ -163,14 +163,14 @@ func (s *server) collect(c *conn) (batch []message, last bool) {
 	}
 	// Told before the result that frees its slot, so that the agent's pool never
 	// sees a free slot of a retired instance.
-	if w, ok := s.inst.(inference.Retirer); ok && !c.retired && w.Retired() {
+	if s.retired && !c.retired {
 		c.retired = true
 		batch = append(batch, message{Type: msgRetired})
 	}
 	if s.inst != nil && !c.ready {
 		c.ready = true
-		info := s.inst.Info()
-		batch = append(batch, message{Type: msgReady, Info: &info, PIDs: s.inst.PIDs()})
+		info := s.info
+		batch = append(batch, message{Type: msgReady, Info: &info, PIDs: s.pids})
 	}
 	now := time.Now()
 	for _, r := range s.runs {

@@ -39,16 +39,21 @@ type server struct {
 
 	mu     sync.Mutex
 	state  State
-	inst   inference.Instance // nil until ready
-	start  *Record            // log of the start
+	inst   inference.Instance // nil until ready; never called under mu, because it sends events under its own
+	info   inference.Info
+	pids   []int
+	start  *Record // log of the start
 	events []inference.Event
 	runs   map[string]*shimRun
 	conns  map[*conn]struct{}
 	ending bool // no further runs
 	spent  bool // the instance must not be used again
-	ended  *message
-	alone  time.Time // since when no agent is connected; zero while one is
-	wg     sync.WaitGroup
+	// retired says that the instance lost a slot for good. It is set before the
+	// run that cost the slot has ended.
+	retired bool
+	ended   *message
+	alone   time.Time // since when no agent is connected; zero while one is
+	wg      sync.WaitGroup
 }
 
 func newServer(dir string, spec Spec, state State, log zerolog.Logger) *server {
@@ -152,9 +157,10 @@ func (s *server) startEvent(e inference.Event) {
 const maxStartEvents = 2000
 
 func (s *server) ready(inst inference.Instance) {
+	info, pids := inst.Info(), inst.PIDs()
 	s.mu.Lock()
-	s.inst = inst
-	s.state.Runtime = inst.Info().PID
+	s.inst, s.info, s.pids = inst, info, pids
+	s.state.Runtime = info.PID
 	state := s.state
 	s.mu.Unlock()
 	if err := writeJSON(filepath.Join(s.dir, stateFile), state); err != nil {

@@ -89,7 +89,10 @@ func (s *server) execute(inst inference.Instance, r *shimRun) {
 	})
 	close(r.over)
 	guard()
+	w, ok := inst.(inference.Retirer)
+	retired := ok && w.Retired()
 	s.mu.Lock()
+	s.retired = s.retired || retired
 	if excess != nil {
 		err = excess
 	}
