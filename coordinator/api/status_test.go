@@ -101,6 +101,25 @@ func TestFailedJob(t *testing.T) {
 	}
 }
 
+func TestRetriesAreCountedToTheEnd(t *testing.T) {
+	w := newWorld(t)
+	w.endpoint("ep", `, "policy": {"maxAttempts": 2}`)
+	id := w.submit("ep", `{"input": {}}`)
+	if doc := w.jobStatus(id, ""); doc.RetryCount != nil {
+		t.Errorf("before any failure: %d", *doc.RetryCount)
+	}
+	a := w.agent()
+	a.finish(a.take(), protocol.Finish{Outcome: protocol.OutcomeFailed, RunMs: 1, Retryable: true, Error: &protocol.JobError{Code: protocol.CodeRuntimeCrashed}})
+	if doc := w.jobStatus(id, ""); doc.Status != protocol.StatusQueued || doc.RetryCount == nil || *doc.RetryCount != 1 || !*doc.Retryable {
+		t.Errorf("between the attempts: %+v", doc)
+	}
+	a.finish(a.take(), protocol.Finish{Outcome: protocol.OutcomeCompleted, RunMs: 1, Output: json.RawMessage("1")})
+	doc := w.jobStatus(id, "?include=metrics")
+	if doc.Status != protocol.StatusCompleted || doc.RetryCount == nil || *doc.RetryCount != 1 || doc.Retryable != nil || doc.Metrics.Attempts != 2 {
+		t.Errorf("completed: %+v", doc)
+	}
+}
+
 func TestLargeOutputIsAURL(t *testing.T) {
 	w := newWorld(t)
 	w.endpoint("ep", "")

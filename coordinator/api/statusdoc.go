@@ -36,6 +36,9 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	case row.Outcome != nil:
 		addRetry(doc, row, s.deps.NowMs())
 	}
+	if n := retries(row); n > 0 || row.Status == protocol.StatusFailed {
+		doc.RetryCount = ptr(n)
+	}
 	if inc.metrics {
 		doc.Metrics = jobMetrics(doc, row)
 	}
@@ -90,9 +93,17 @@ func (s *Server) addSoft(doc *protocol.JobStatus, row *state.Job, soft *board.So
 	if soft.Usage != nil {
 		doc.Resources = liveResources(soft.Usage, inc.resources)
 	}
-	if row.Failures > 0 {
-		doc.RetryCount = ptr(int(row.Failures))
+}
+
+// retries is how often this run of the job was or will be tried again after a
+// failure. The failure that ended it is no retry.
+func retries(row *state.Job) int {
+	n := int(row.Failures)
+	timedOut := row.Status == protocol.StatusTimeout && row.Outcome != nil && row.Outcome.ErrCode == protocol.CodeExecutionTimeout
+	if row.Status == protocol.StatusFailed || timedOut {
+		n--
 	}
+	return max(n, 0)
 }
 
 // addOutcome adds how a terminal job ended.
@@ -123,7 +134,7 @@ func addOutcome(doc *protocol.JobStatus, row *state.Job, inc include) {
 	case protocol.StatusFailed:
 		doc.FailedAt = ended
 		addError(doc, out)
-		doc.Retryable, doc.RetryCount = ptr(out.Retryable), ptr(max(int(row.Failures)-1, 0))
+		doc.Retryable = ptr(out.Retryable)
 	case protocol.StatusTimeout:
 		doc.TimedOutAt = ended
 		addError(doc, out)
@@ -139,7 +150,7 @@ func addRetry(doc *protocol.JobStatus, row *state.Job, nowMs int64) {
 		return
 	}
 	addError(doc, row.Outcome)
-	doc.Retryable, doc.RetryCount = ptr(true), ptr(int(row.Failures))
+	doc.Retryable = ptr(true)
 	if row.NotBeforeMs > nowMs {
 		doc.NextRetryAt = protocol.Time(row.NotBeforeMs)
 	}
