@@ -69,7 +69,7 @@ func (f *feed) subscribe(after uint64) *Cursor {
 	for next := at.next.Load(); next != nil && next.changes.Index <= after; next = at.next.Load() {
 		at = next
 	}
-	c.at = at
+	c.at, c.after = at, after
 	return c
 }
 
@@ -77,6 +77,7 @@ func (f *feed) subscribe(after uint64) *Cursor {
 // needs no closing.
 type Cursor struct {
 	abandoned <-chan struct{}
+	after     uint64 // a View is published before its changes are in the feed: those up to here it held already
 	at        *change
 	err       error
 }
@@ -109,10 +110,11 @@ func (c *Cursor) TryNext() (Changes, bool, error) {
 		return Changes{}, false, c.err
 	default:
 	}
-	next := c.at.next.Load()
-	if next == nil {
-		return Changes{}, false, nil
+	for next := c.at.next.Load(); next != nil; next = c.at.next.Load() {
+		c.at = next
+		if next.changes.Index > c.after {
+			return next.changes, true, nil
+		}
 	}
-	c.at = next
-	return next.changes, true, nil
+	return Changes{}, false, nil
 }

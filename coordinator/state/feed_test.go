@@ -41,6 +41,24 @@ func TestCursorContinuesAView(t *testing.T) {
 	}
 }
 
+// TestCursorSkipsWhatTheViewHolds subscribes between the two steps of a commit:
+// the view is there, its changes are not in the feed yet.
+func TestCursorSkipsWhatTheViewHolds(t *testing.T) {
+	f := newFeed(4)
+	c := f.subscribe(5)
+	if got, ok, err := c.TryNext(); ok || err != nil {
+		t.Fatalf("before the changes: %+v, %t, %v", got, ok, err)
+	}
+	f.append(Changes{Index: 5})
+	if got, ok, err := c.TryNext(); ok || err != nil {
+		t.Errorf("the view's own changes came again: %+v, %t, %v", got, ok, err)
+	}
+	f.append(Changes{Index: 6})
+	if got, ok, err := c.TryNext(); !ok || err != nil || got.Index != 6 {
+		t.Errorf("got %+v, %t, %v, want index 6", got, ok, err)
+	}
+}
+
 func TestCursorBehindWhatIsKeptSaysSo(t *testing.T) {
 	s, _ := withEndpoint(t)
 	held := s.Subscribe(1)
