@@ -131,7 +131,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
 		Broker: c.leaderBroker, Propose: c.node.Proposer().Propose, Barrier: c.node.VerifyLeader,
-		NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
+		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		Version: opts.Version, Log: log,
 		Collectors: []prometheus.Collector{newLogMetrics(c.node.Stats)},
 	})
@@ -241,4 +241,8 @@ func (c *Coordinator) releaseAll() error {
 	}
 	c.release = nil
 	return err
+}
+
+func (c *Coordinator) member() api.Member {
+	return api.Member{Node: c.node.Identity().ServerID, Leader: c.node.IsLeader(), Term: c.node.Stats().Term}
 }

@@ -42,6 +42,8 @@ type Deps struct {
 	// Barrier returns when this node has applied all that was acknowledged
 	// before the call; callers that come together share one check.
 	Barrier func(ctx context.Context) error
+	// Member says how this node stands in its cluster.
+	Member func() Member
 	// NowMs is the coordinator's clock in unix milliseconds.
 	NowMs func() int64
 	// PublicURL is the base of the URLs in answers, without /v2; empty takes the

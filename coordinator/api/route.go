@@ -75,6 +75,7 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
 
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
+		{"GET", "/v2/cluster", "clusterStatus", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterStatus},
 
 		{"POST", protocol.PathRegister, "agentRegister", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentRegister},
 		{"POST", protocol.PathSync, "agentSync", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentSync},

@@ -94,6 +94,7 @@ func newWorld(t testing.TB) *world {
 		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead,
 		Propose: func(_ context.Context, cmds ...*command.Command) ([]command.Result, error) { return w.log.apply(cmds) },
 		Barrier: func(context.Context) error { return nil }, NowMs: nowMs,
+		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
 		PublicURL: func() string { return "" }, Version: "test", Log: zerolog.New(w),
 	})
 	if err != nil {

@@ -33,6 +33,18 @@ func (c *Client) DeleteEndpoint(ctx context.Context, id string) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: endpointPath(id)}, nil, nil)
 }
 
+// Cluster returns how the coordinator that answers stands; with digest it
+// hashes its whole state, which takes time in proportion to it.
+func (c *Client) Cluster(ctx context.Context, digest bool) (protocol.ClusterStatus, error) {
+	r := request{method: http.MethodGet, path: "/v2/cluster"}
+	if digest {
+		r.query = url.Values{"digest": {"true"}}
+	}
+	var out protocol.ClusterStatus
+	err := c.call(ctx, r, nil, &out)
+	return out, err
+}
+
 // Agents returns the agents that the cluster knows.
 func (c *Client) Agents(ctx context.Context) ([]protocol.AgentInfo, error) {
 	return all[protocol.AgentInfo](ctx, c, "/v2/agents")
