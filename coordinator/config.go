@@ -82,8 +82,11 @@ type StateConfig struct {
 
 // LimitsConfig overrides the limits of organisations.
 type LimitsConfig struct {
-	Queue int `yaml:"queue" json:"queue,omitempty"`
+	Queue int `yaml:"queue" json:"queue,omitempty"` // jobs that may wait; 0 is protocol.MaxQueueOrg
 }
+
+// maxQueue keeps the counter of a queue in 32 bits; memory ends long before.
+const maxQueue = 1 << 30
 
 // LogConfig is the log's level and format, as everywhere.
 type LogConfig struct {
@@ -187,6 +190,9 @@ func (c *Config) mistakes() []error {
 	if c.State.MaxBytes < minStateBytes {
 		bad("state.maxBytes is %d: set it to at least %s", int64(c.State.MaxBytes), protocol.FormatBytes(minStateBytes))
 	}
+	if q := c.Limits.Queue; q < 0 || q > maxQueue {
+		bad("limits.queue is %d: set it to a number of jobs between 1 and %d, or remove it for %d", q, maxQueue, protocol.MaxQueueOrg)
+	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil {
 		bad("log.level is %q: set it to debug, info, warn or error", c.Log.Level)
 	}
@@ -209,7 +215,6 @@ func (c *Config) unsupported() []error {
 	refuse(c.Blob.Kind != "dir" && c.Blob.Kind != "", "blob.kind "+c.Blob.Kind, "set it to dir")
 	refuse(c.Blob.S3 != S3Config{}, "blob.s3", "remove it: payloads are kept in blob.dir")
 	refuse(c.Archive.After != 0, "archive.after", "remove it: ended jobs stay in memory for archive.keep")
-	refuse(c.Limits != LimitsConfig{}, "limits", "remove it: the limits of docs/openapi.yaml apply")
 	return errs
 }
 

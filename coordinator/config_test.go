@@ -42,7 +42,7 @@ func TestValidateNamesFieldAndRemedy(t *testing.T) {
 		"s3":             {func(c *Config) { c.Blob.Kind = "s3" }, []string{"blob.kind s3 is not supported by this version"}},
 		"bucket":         {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is not supported by this version"}},
 		"archive":        {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after is not supported by this version"}},
-		"limits":         {func(c *Config) { c.Limits.Queue = 1 }, []string{"limits is not supported by this version"}},
+		"limits":         {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()

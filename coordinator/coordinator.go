@@ -132,7 +132,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
 		Broker: c.leaderBroker, Propose: c.node.Proposer().Propose, Barrier: c.node.VerifyLeader,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
-		Version: opts.Version, Log: log,
+		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: []prometheus.Collector{newLogMetrics(c.node.Stats)},
 	})
 	if err != nil {

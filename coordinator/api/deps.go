@@ -49,8 +49,11 @@ type Deps struct {
 	// PublicURL is the base of the URLs in answers, without /v2; empty takes the
 	// address that the request was sent to.
 	PublicURL func() string
-	Version   string
-	Log       zerolog.Logger
+	// QueueLimit is how many jobs of one organisation may wait; 0 is
+	// protocol.MaxQueueOrg.
+	QueueLimit uint32
+	Version    string
+	Log        zerolog.Logger
 	// Collectors are shown at /metrics beside the server's own.
 	Collectors []prometheus.Collector
 }

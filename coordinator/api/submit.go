@@ -73,6 +73,7 @@ func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submi
 		MaxAttempts:  protocol.DefaultMaxAttempts,
 		MaxLosses:    protocol.DefaultMaxLosses,
 		RetryTimeout: policy.RetryTimeout,
+		QueueLimit:   s.deps.QueueLimit,
 	}
 	if policy.MaxAttempts > 0 {
 		cmd.MaxAttempts = uint32(policy.MaxAttempts)
