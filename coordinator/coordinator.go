@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"windlass/coordinator/api"
@@ -133,7 +132,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Broker: c.leaderBroker, Propose: c.node.Proposer().Propose, Barrier: c.node.VerifyLeader,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
-		Collectors: []prometheus.Collector{newLogMetrics(c.node.Stats)},
+		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats)),
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make API server: %w", err)

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"windlass/coordinator/consensus"
 )
@@ -50,5 +51,14 @@ func (m *logMetrics) Collect(out chan<- prometheus.Metric) {
 	s := m.stats()
 	for _, d := range m.descs {
 		out <- prometheus.MustNewConstMetric(d.desc, d.kind, d.read(s))
+	}
+}
+
+// runtimeMetrics are the process and the Go runtime as every Go service shows
+// them, with the garbage collector's own figures.
+func runtimeMetrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsGC)),
 	}
 }
