@@ -67,6 +67,7 @@ type Agent struct {
 	handIns  chan struct{} // permits of results in memory
 	started  chan struct{} // closed when Run has set all this
 	work     sync.WaitGroup
+	said     statements
 
 	mu      sync.Mutex
 	remotes map[*shim.Remote]struct{}

@@ -182,8 +182,7 @@ func (r *reporter) build(inc protocol.Incarnation) (protocol.ReportRequest, map[
 		sent[protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}] = cur
 		req.Attempts = append(req.Attempts, u)
 	}
-	req.Held = a.table.held(req.Finished)
-	req.Capacity = a.capacity()
+	req.Held, req.Capacity = a.statement(req.Finished)
 	return req, sent, more
 }
 

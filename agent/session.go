@@ -256,9 +256,10 @@ func (p *parker) once(ctx context.Context) bool {
 func (p *parker) request() protocol.SyncRequest {
 	a := p.session.agent
 	req := protocol.SyncRequest{
-		Agent: a.id, Incarnation: p.incarnation, Seq: p.seq, Held: a.table.held(nil), Capacity: a.capacity(),
+		Agent: a.id, Incarnation: p.incarnation, Seq: p.seq,
 		Warm: a.pool.Warm(), Rejected: a.table.pendingRejects(), Endpoints: a.table.revisions(), HoldMs: p.hold,
 	}
+	req.Held, req.Capacity = a.statement(nil)
 	if len(req.Rejected) > 0 {
 		req.HoldMs = rejectHold // only an answer shows that they arrived
 	}

@@ -1,6 +1,27 @@
 package agent
 
-import "windlass/protocol"
+import (
+	"sync"
+
+	"windlass/protocol"
+)
+
+// statements numbers what the agent says about itself.
+type statements struct {
+	mu  sync.Mutex
+	seq uint64 // of the newest statement
+}
+
+// statement is the held set, without what a report hands in, and the capacity
+// of the same moment. Statements are numbered in the order of their moments.
+func (a *Agent) statement(except []protocol.Finish) ([]protocol.HeldAttempt, protocol.Capacity) {
+	a.said.mu.Lock()
+	defer a.said.mu.Unlock()
+	a.said.seq++
+	held, c := a.table.held(except), a.capacity()
+	c.Seq = a.said.seq
+	return held, c
+}
 
 // capacity is what the agent could take now. A finished attempt holds no slot
 // any more, although it stays in the held set until its result is answered.

@@ -77,9 +77,13 @@ type WarmInstance struct {
 // Capacity is what an agent could take when it made the statement. The
 // coordinator subtracts what it granted that Held does not show yet.
 type Capacity struct {
-	Free     int  `json:"free"` // slots
-	FreeGPUs int  `json:"freeGpus,omitempty"`
-	Draining bool `json:"draining,omitempty"`
+	// Seq grows with every statement of an incarnation, syncs and reports alike:
+	// they travel on different connections, and an older one that arrives later
+	// must not undo what a newer one said. 0 is always the newest.
+	Seq      uint64 `json:"seq,omitempty"`
+	Free     int    `json:"free"` // slots
+	FreeGPUs int    `json:"freeGpus,omitempty"`
+	Draining bool   `json:"draining,omitempty"`
 }
 
 // SyncRequest is the parked poll (DESIGN 3.4): a statement of state, not a pop.

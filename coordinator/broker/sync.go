@@ -143,17 +143,21 @@ func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply, er
 }
 
 // state renews the leases that a statement lists and replaces the capacity by
-// what it says: both are of the same moment, so their difference is right even
-// when statements overtake each other.
+// what it says, unless a newer statement overtook it: both are of the same
+// moment, so that their difference is right.
 func (t *term) state(a *agent, held []protocol.HeldAttempt, c protocol.Capacity, now int64) {
 	a.seenAt, a.seenMs = now, protocol.Time(t.cfg.NowMs())
-	a.free, a.freeGPUs, a.draining = c.Free, c.FreeGPUs, c.Draining
-	for _, l := range a.leases {
-		l.stated = false
+	newest := c.Seq == 0 || c.Seq > a.stated
+	if newest {
+		a.stated = c.Seq
+		a.free, a.freeGPUs, a.draining = c.Free, c.FreeGPUs, c.Draining
+		for _, l := range a.leases {
+			l.stated = false
+		}
 	}
 	for _, h := range held {
 		if l := t.heldLease(a, h.Job, h.Attempt); l != nil {
-			l.stated, l.acked = true, true
+			l.stated, l.acked = l.stated || newest, true
 			l.deadline = now + protocol.LeaseTerm.Milliseconds()
 		}
 	}

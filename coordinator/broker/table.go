@@ -31,7 +31,8 @@ type agent struct {
 	class *class
 
 	// The newest statement.
-	seq      uint64
+	seq      uint64 // of a sync
+	stated   uint64 // of any statement of capacity
 	free     int
 	freeGPUs int
 	draining bool
@@ -267,7 +268,7 @@ func (t *term) applyAgent(row *state.Agent) {
 		if a.waiter != nil {
 			t.wake(a, reply{err: errStale()})
 		}
-		a.seq, a.free, a.freeGPUs, a.draining, a.warm, a.told, a.rejected = 0, 0, 0, false, nil, nil, nil
+		a.seq, a.stated, a.free, a.freeGPUs, a.draining, a.warm, a.told, a.rejected = 0, 0, 0, 0, false, nil, nil, nil
 		for _, l := range a.leases {
 			l.stated = false
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -78,10 +79,10 @@ func (f *fleet) ask(latencies bool) (tally, error) {
 		line = "latencies\n"
 	}
 	if _, err := io.WriteString(f.in, line); err != nil {
-		return t, fmt.Errorf("cannot ask the fleet: %w", err)
+		return t, fmt.Errorf("cannot ask the fleet: %w", errors.Join(err, f.cmd.Wait()))
 	}
 	if !f.out.Scan() {
-		return t, fmt.Errorf("cannot ask the fleet: it ended (%w)", f.out.Err())
+		return t, fmt.Errorf("cannot ask the fleet: it ended: %w", errors.Join(f.out.Err(), f.cmd.Wait()))
 	}
 	return t, json.Unmarshal(f.out.Bytes(), &t)
 }

@@ -37,9 +37,10 @@ func (w *workers) allow(n int64) {
 	}
 }
 
-// free is what one worker that holds n jobs may state as its capacity.
-func (w *workers) free(n int) protocol.Capacity {
-	return protocol.Capacity{Free: max(0, int(min(int64(w.slots-n), w.allowed.Load())))}
+// capacityLocked is what the worker states while it holds n jobs.
+func (wk *worker) capacityLocked(n int) protocol.Capacity {
+	wk.seq++
+	return protocol.Capacity{Seq: wk.seq, Free: max(0, int(min(int64(wk.w.slots-n), wk.w.allowed.Load())))}
 }
 
 // worker is one of them.
@@ -51,6 +52,7 @@ type worker struct {
 	up   *conn
 
 	mu       sync.Mutex
+	seq      uint64 // of the newest statement of capacity
 	held     map[protocol.JobID]uint32
 	finished []protocol.Finish
 	wake     chan struct{}
@@ -169,7 +171,7 @@ func (wk *worker) state() ([]protocol.HeldAttempt, protocol.Capacity) {
 	for job, attempt := range wk.held {
 		held = append(held, protocol.HeldAttempt{Job: job, Attempt: attempt})
 	}
-	return held, wk.w.free(len(held))
+	return held, wk.capacityLocked(len(held))
 }
 
 func (wk *worker) reportLoop(ctx context.Context) error {
@@ -204,7 +206,7 @@ func (wk *worker) report() error {
 			req.Held = append(req.Held, protocol.HeldAttempt{Job: job, Attempt: attempt})
 		}
 	}
-	req.Capacity = wk.w.free(len(req.Held))
+	req.Capacity = wk.capacityLocked(len(req.Held))
 	wk.mu.Unlock()
 	var answer protocol.ReportResponse
 	if err := wk.call(wk.up, protocol.PathReport, req, &answer); err != nil {
