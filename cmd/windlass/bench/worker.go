@@ -54,6 +54,7 @@ type worker struct {
 	mu       sync.Mutex
 	seq      uint64 // of the newest statement of capacity
 	held     map[protocol.JobID]uint32
+	handed   int // of held: their results are on the way, so they hold no slot
 	finished []protocol.Finish
 	wake     chan struct{}
 }
@@ -171,7 +172,7 @@ func (wk *worker) state() ([]protocol.HeldAttempt, protocol.Capacity) {
 	for job, attempt := range wk.held {
 		held = append(held, protocol.HeldAttempt{Job: job, Attempt: attempt})
 	}
-	return held, wk.capacityLocked(len(held))
+	return held, wk.capacityLocked(len(held) - wk.handed)
 }
 
 func (wk *worker) reportLoop(ctx context.Context) error {
@@ -206,6 +207,7 @@ func (wk *worker) report() error {
 			req.Held = append(req.Held, protocol.HeldAttempt{Job: job, Attempt: attempt})
 		}
 	}
+	wk.handed = len(finished)
 	req.Capacity = wk.capacityLocked(len(req.Held))
 	wk.mu.Unlock()
 	var answer protocol.ReportResponse
@@ -214,6 +216,7 @@ func (wk *worker) report() error {
 	}
 	wk.mu.Lock()
 	defer wk.mu.Unlock()
+	wk.handed = 0
 	for _, r := range answer.Attempts {
 		if r.Finished {
 			delete(wk.held, r.Job)
