@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -20,7 +22,9 @@ func TestMain(m *testing.M) {
 	case "real":
 		os.Exit(ProbeMain(os.Stdin, os.Stdout))
 	case "hang":
-		select {}
+		never := make(chan os.Signal, 1)
+		signal.Notify(never, syscall.SIGUSR1) // without it the runtime sees a deadlock and exits
+		<-never
 	case "die":
 		os.Exit(127)
 	case "good":

@@ -91,7 +91,7 @@ func work(out io.Writer, id string, t task) int {
 			fmt.Fprintln(os.Stderr, line)
 		}
 	case "hang":
-		select {}
+		time.Sleep(time.Hour) // not select{}: the Go runtime would see a deadlock and exit
 	}
 	say(out, id, "result", map[string]any{"output": map[string]any{"n": t.N, "sum": answer(t.N)}})
 	return -1
