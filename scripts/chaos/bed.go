@@ -220,7 +220,8 @@ func (b *bed) stop() {
 	b.sweep()
 }
 
-// sweep ends what agents leave alive on purpose: shims and their runtimes.
+// sweep ends what agents leave alive on purpose: shims, whose arguments name
+// the folder, and their runtimes, whose environment does.
 func (b *bed) sweep() {
 	procs, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -228,7 +229,11 @@ func (b *bed) sweep() {
 	}
 	for _, file := range procs {
 		env, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(env), b.dir) {
+		if err != nil {
+			continue
+		}
+		args, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		if err != nil || !strings.Contains(string(env)+string(args), b.dir) {
 			continue
 		}
 		var pid int
