@@ -53,4 +53,4 @@ fi
 export WINDLASS_ADDR WINDLASS_API_KEY
 
 echo "windlass dev serves $WINDLASS_ADDR; $count stories from: $prompt" >&2
-"$windlass" run ep_story "prompt=$prompt" "count=$count" --wait --timeout "$limit"
+"$windlass" run ep_story "prompt=$prompt" "count=$count" --wait --text --timeout "$limit"

@@ -17,6 +17,7 @@ import (
 type followOptions struct {
 	stream  bool
 	timeout time.Duration
+	text    bool // print the output's text instead of its JSON
 }
 
 // follow watches a job to its end and shows what came of it: progress and
@@ -111,11 +112,34 @@ func (a *app) printResult(ctx context.Context, c *client.Client, s protocol.JobS
 		_, err = io.WriteString(a.out, "\n")
 		return err
 	}
+	if text := outputText(s.Output); opts.text && text != "" {
+		_, err := fmt.Fprintln(a.out, text)
+		return err
+	}
 	if !a.outTerminal {
 		_, err := fmt.Fprintln(a.out, string(s.Output))
 		return err
 	}
 	return writeJSON(a.out, s.Output)
+}
+
+// outputText is what a person wants to read of an output: the output itself when
+// it is text, else its field text or result; "" when there is none.
+func outputText(output json.RawMessage) string {
+	var whole string
+	if json.Unmarshal(output, &whole) == nil {
+		return whole
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(output, &fields) != nil {
+		return ""
+	}
+	for _, name := range []string{"text", "result"} {
+		if json.Unmarshal(fields[name], &whole) == nil && whole != "" {
+			return whole
+		}
+	}
+	return ""
 }
 
 // follower shows the events of one job.

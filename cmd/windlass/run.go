@@ -39,6 +39,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringVar(&opts.priority, "priority", "", "critical, high, normal or low")
 	f.StringArrayVar(&opts.tags, "tag", nil, "tag as key=value; repeatable")
 	f.BoolVar(&opts.wait, "wait", false, "wait for the end; print the output on stdout and the figures on stderr")
+	f.BoolVar(&opts.text, "text", false, "with --wait: print the output's text or result field alone, where it has one")
 	f.BoolVar(&opts.stream, "stream", false, "print the stream as it comes; waits for the end")
 	f.DurationVar(&opts.timeout, "timeout", 0, "stop waiting after this long; the job goes on")
 	f.StringVar(&opts.key, "idempotency-key", "", "the same key and input submit one job only")

@@ -162,3 +162,15 @@ func TestNobodyThere(t *testing.T) {
 	}
 	contains(t, "stderr", r.err, "WINDLASS_ADDR", "windlass dev")
 }
+
+func TestOutputText(t *testing.T) {
+	t.Parallel()
+	for output, want := range map[string]string{
+		`"plain"`: "plain", `{"text":"a","result":"b"}`: "a", `{"result":"b"}`: "b",
+		`{"text":5}`: "", `[1]`: "", `{"other":"x"}`: "", `null`: "",
+	} {
+		if got := outputText(json.RawMessage(output)); got != want {
+			t.Errorf("%s reads %q, want %q", output, got, want)
+		}
+	}
+}
