@@ -80,8 +80,10 @@ func work(out io.Writer, id string, t task) int {
 		return 9
 	case "garbage":
 		fmt.Fprintln(out, strings.Repeat("\x00\xff{{{", 1000))
-		fmt.Fprintln(out, `{"type":"result","output":{"half":`)
 		fmt.Fprintln(out, `{"type":"nonsense"}`)
+	case "half-result":
+		fmt.Fprintln(out, `{"type":"result","output":{"half":`)
+		return -1
 	case "bad-output":
 		fmt.Fprintln(out, `{"type":"result","id":"`+id+`","output":nan}`)
 		return 5

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,17 +25,7 @@ func coordinatorKill(ctx context.Context, b *bed) error {
 	load, stopLoad := context.WithCancel(ctx)
 	defer stopLoad()
 	failed := make(chan error, 1)
-	go func() {
-		defer close(failed)
-		for n := 0; load.Err() == nil; n++ {
-			priority := []string{"critical", "high", "normal", "low"}[n%4]
-			if _, err := l.submit(load, "ep_chaos", priority, task{N: n, Ms: 20 + n%5*60}); err != nil && load.Err() == nil {
-				failed <- err
-				return
-			}
-			_ = pause(load, 15*time.Millisecond)
-		}
-	}()
+	go func() { failed <- submitAll(load, l) }()
 	for range 20 {
 		if err := pause(ctx, time.Duration(50+b.rand.IntN(600))*time.Millisecond); err != nil {
 			return err
@@ -50,6 +41,30 @@ func coordinatorKill(ctx context.Context, b *bed) error {
 		return err
 	}
 	return l.settle(ctx, nil)
+}
+
+// submitters submit side by side, so that a kill meets submits in every stage.
+const submitters = 6
+
+// submitAll submits until ctx ends; what was not acknowledged then is nobody's loss.
+func submitAll(ctx context.Context, l *ledger) error {
+	var wg sync.WaitGroup
+	errs := make([]error, submitters)
+	for i := range submitters {
+		wg.Go(func() {
+			for n := i; ctx.Err() == nil; n += submitters {
+				priority := []string{"critical", "high", "normal", "low"}[n%4]
+				_, err := l.submit(ctx, "ep_chaos", priority, task{N: n, Ms: 20 + n%5*20})
+				if err != nil && ctx.Err() == nil {
+					errs[i] = err
+					return
+				}
+				_ = pause(ctx, 80*time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // agentKill: kill -9 of the agent in the middle of jobs; started again it

@@ -31,7 +31,7 @@ func (l *ledger) submit(ctx context.Context, endpoint, priority string, t task) 
 	}
 	req := protocol.SubmitRequest{Input: input, Priority: priority, IdempotencyKey: fmt.Sprintf("task-%d", t.N)}
 	for {
-		res, err := l.b.client.Submit(ctx, endpoint, req)
+		res, err := l.try(ctx, endpoint, req)
 		if err == nil {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -46,6 +46,16 @@ func (l *ledger) submit(ctx context.Context, endpoint, priority string, t task) 
 			return protocol.JobID{}, err
 		}
 	}
+}
+
+// patience is how long one try of a submit may take; the client's own back-off
+// would sit out most of a short outage.
+const patience = 250 * time.Millisecond
+
+func (l *ledger) try(ctx context.Context, endpoint string, req protocol.SubmitRequest) (protocol.SubmitResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return l.b.client.Submit(ctx, endpoint, req)
 }
 
 // await returns a job's status document once it is terminal.

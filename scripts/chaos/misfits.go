@@ -155,6 +155,7 @@ func badRuntimes(ctx context.Context, b *bed) error {
 	}{
 		{"ep_chaos", task{N: 901, Mode: "crash"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED", "about to crash"},
 		{"ep_chaos", task{N: 902, Mode: "bad-output"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
+		{"ep_chaos", task{N: 905, Mode: "half-result"}, nil, protocol.StatusFailed, "OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
 		{"ep_chaos", task{N: 903, Mode: "hang"}, &protocol.SubmitPolicy{ExecutionTimeout: 2000}, protocol.StatusTimeout, "EXECUTION_TIMEOUT", ""},
 		{"ep_dead", task{N: 904}, nil, protocol.StatusFailed, "RUNTIME_START", "the model file is missing"},
 	}
