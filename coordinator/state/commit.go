@@ -68,7 +68,7 @@ func (t *Txn) DropExpiredKeys(clockMs int64, limit int) int {
 		}
 	}
 	for _, e := range t.keys.edits {
-		if e.after != nil && e.after.Expired(clockMs) {
+		if e.written && e.after != nil && e.after.Expired(clockMs) {
 			found = append(found, e.after)
 		}
 	}

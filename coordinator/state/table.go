@@ -2,7 +2,8 @@ package state
 
 import "github.com/hashicorp/go-memdb"
 
-// table is what a Txn changed in one memdb table.
+// table is what a Txn read and changed in one memdb table. Commands come back to
+// the rows that they read, and each read of memdb costs several allocations.
 type table[K comparable, Row any] struct {
 	name  string
 	byKey map[K]int // place in edits; never ranged over
@@ -12,6 +13,7 @@ type table[K comparable, Row any] struct {
 // edit is one row before the transaction and as it is now; nil: it is not there.
 type edit[Row any] struct {
 	before, after *Row
+	written       bool // else it was only read
 	announced     bool
 }
 
@@ -25,33 +27,38 @@ func (t *table[K, Row]) reset(name string) {
 	t.edits = t.edits[:0]
 }
 
-// edited returns the row as this transaction left it.
+// edited returns the row as this transaction left it, if it wrote it.
 func (t *table[K, Row]) edited(key K) (*Row, bool) {
 	at, ok := t.byKey[key]
-	if !ok {
+	if !ok || !t.edits[at].written {
 		return nil, false
 	}
 	return t.edits[at].after, true
 }
 
-// get reads through the edits; boxed is the key, converted once by the caller.
-func (t *table[K, Row]) get(base *View, key K, boxed any) *Row {
-	if row, ok := t.edited(key); ok {
-		return row
+// get reads through the edits.
+func (t *table[K, Row]) get(base *View, key K) *Row { return t.edits[t.place(base, key)].after }
+
+// place returns where the row is in edits, after reading it if need be.
+func (t *table[K, Row]) place(base *View, key K) int {
+	at, ok := t.byKey[key]
+	if !ok {
+		row := first[Row](base.tables, t.name, key)
+		at = len(t.edits)
+		t.byKey[key] = at
+		t.edits = append(t.edits, edit[Row]{before: row, after: row})
 	}
-	return first[Row](base.tables, t.name, boxed)
+	return at
 }
 
-// put records a row; before is what get returned. It returns the edit's place
-// and whether the transaction touches the row for the first time.
-func (t *table[K, Row]) put(key K, before, after *Row) (at int, fresh bool) {
-	if at, ok := t.byKey[key]; ok {
-		t.edits[at].after = after
-		return at, false
-	}
-	t.byKey[key] = len(t.edits)
-	t.edits = append(t.edits, edit[Row]{before: before, after: after})
-	return len(t.edits) - 1, true
+// put records a row. It returns the edit's place and whether the transaction
+// writes the row for the first time.
+func (t *table[K, Row]) put(base *View, key K, row *Row) (at int, fresh bool) {
+	at = t.place(base, key)
+	e := &t.edits[at]
+	fresh = !e.written
+	e.after, e.written = row, true
+	return at, fresh
 }
 
 // announce marks an edit for subscribers and reports whether it was not yet.
@@ -65,6 +72,7 @@ func (t *table[K, Row]) announce(at int) bool {
 func (t *table[K, Row]) write(db *memdb.Txn) {
 	for _, e := range t.edits {
 		switch {
+		case !e.written:
 		case e.after != nil:
 			must(db.Insert(t.name, e.after))
 		case e.before != nil:

@@ -52,21 +52,19 @@ func (s *Store) Begin() *Txn {
 }
 
 // Job returns a job, or nil.
-func (t *Txn) Job(id protocol.JobID) *Job { return t.jobs.get(t.base, id, id) }
+func (t *Txn) Job(id protocol.JobID) *Job { return t.jobs.get(t.base, id) }
 
 // Endpoint returns an endpoint, or nil. Its counts move on with the transaction.
 func (t *Txn) Endpoint(org, id string) *Endpoint {
-	key := endpointID{org, id}
-	return t.endpoints.get(t.base, key, key)
+	return t.endpoints.get(t.base, endpointID{org, id})
 }
 
 // Agent returns an agent, or nil.
-func (t *Txn) Agent(id protocol.AgentID) *Agent { return t.agents.get(t.base, id, id) }
+func (t *Txn) Agent(id protocol.AgentID) *Agent { return t.agents.get(t.base, id) }
 
 // Key returns an idempotency key, or nil; it may have expired.
 func (t *Txn) Key(org, endpoint, key string) *Key {
-	id := keyID{org, endpoint, key}
-	return t.keys.get(t.base, id, id)
+	return t.keys.get(t.base, keyID{org, endpoint, key})
 }
 
 // Leased returns the jobs that an agent holds leases of, sorted by id.
@@ -74,7 +72,7 @@ func (t *Txn) Leased(agent protocol.AgentID) []protocol.JobID { return t.store.l
 
 // Queued returns how many jobs of an organisation wait.
 func (t *Txn) Queued(name string) int {
-	if o := t.orgs.get(t.base, name, name); o != nil {
+	if o := t.orgs.get(t.base, name); o != nil {
 		return o.queued
 	}
 	return 0
@@ -120,7 +118,7 @@ func (t *Txn) PutJob(j *Job) {
 func (t *Txn) DeleteJob(id protocol.JobID) { t.changeJob(id, t.Job(id), nil) }
 
 func (t *Txn) changeJob(id protocol.JobID, before, after *Job) {
-	at, fresh := t.jobs.put(id, before, after)
+	at, fresh := t.jobs.put(t.base, id, after)
 	if fresh {
 		t.order = append(t.order, announced{tableJobs, at})
 	}
@@ -164,7 +162,7 @@ func (t *Txn) ownEndpoint(org, id string) *Endpoint {
 		panic("state: a live job names endpoint " + org + "/" + id + ", which does not exist")
 	}
 	own := *before
-	t.endpoints.put(key, before, &own)
+	t.endpoints.put(t.base, key, &own)
 	return &own
 }
 
@@ -172,12 +170,12 @@ func (t *Txn) ownOrg(name string) *org {
 	if o, ok := t.orgs.edited(name); ok {
 		return o
 	}
-	before := t.orgs.get(t.base, name, name)
+	before := t.orgs.get(t.base, name)
 	own := org{name: name}
 	if before != nil {
 		own = *before
 	}
-	t.orgs.put(name, before, &own)
+	t.orgs.put(t.base, name, &own)
 	return &own
 }
 
@@ -203,7 +201,7 @@ func (t *Txn) DeleteEndpoint(org, id string) {
 
 func (t *Txn) changeEndpoint(key endpointID, after *Endpoint) {
 	before := t.Endpoint(key.org, key.id)
-	at, _ := t.endpoints.put(key, before, after)
+	at, _ := t.endpoints.put(t.base, key, after)
 	if t.endpoints.announce(at) {
 		t.order = append(t.order, announced{tableEndpoints, at})
 	}
@@ -218,7 +216,7 @@ func (t *Txn) changeEndpoint(key endpointID, after *Endpoint) {
 // PutAgent writes an agent.
 func (t *Txn) PutAgent(a *Agent) {
 	before := t.Agent(a.ID)
-	at, fresh := t.agents.put(a.ID, before, a)
+	at, fresh := t.agents.put(t.base, a.ID, a)
 	if fresh {
 		t.order = append(t.order, announced{tableAgents, at})
 	}
@@ -232,8 +230,8 @@ func (t *Txn) PutAgent(a *Agent) {
 func (t *Txn) PutKey(k *Key) { t.changeKey(keyID{k.Org, k.Endpoint, k.Key}, k) }
 
 func (t *Txn) changeKey(id keyID, after *Key) {
-	before := t.keys.get(t.base, id, id)
-	t.keys.put(id, before, after)
+	before := t.keys.get(t.base, id)
+	t.keys.put(t.base, id, after)
 	if before != nil {
 		t.bytes -= before.Size()
 	}
