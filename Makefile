@@ -41,6 +41,10 @@ lint:
 race:
 	CGO_ENABLED=1 CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go test -race ./...
 
+test-clients: ## what needs Python and Node, installed first where apt can
+	@command -v python3 >/dev/null && command -v node >/dev/null || { apt-get update -q && apt-get install -y -q python3 nodejs; }
+	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command
+
 chaos: build ## the faults of docs/failure-model.md with real processes
 	go run ./scripts/chaos
 
