@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"time"
@@ -27,6 +28,9 @@ const (
 	incarnationPrefix = "inc_"
 	requestPrefix     = "req_"
 )
+
+// textSize is the length of every id's text.
+const textSize = len(jobPrefix) + ulid.EncodedSize
 
 // NewJobID returns an id for a job created at now; 80 of its bits are random.
 func NewJobID(now time.Time) JobID { return JobID(newULID(now)) }
@@ -59,16 +63,16 @@ func ParseIncarnation(s string) (Incarnation, error) {
 }
 
 // String returns the text form.
-func (id JobID) String() string { return jobPrefix + ulid.ULID(id).String() }
+func (id JobID) String() string { return idText(jobPrefix, id) }
 
 // String returns the text form.
-func (id AgentID) String() string { return agentPrefix + ulid.ULID(id).String() }
+func (id AgentID) String() string { return idText(agentPrefix, id) }
 
 // String returns the text form.
-func (id Incarnation) String() string { return incarnationPrefix + ulid.ULID(id).String() }
+func (id Incarnation) String() string { return idText(incarnationPrefix, id) }
 
 // String returns the text form.
-func (id RequestID) String() string { return requestPrefix + ulid.ULID(id).String() }
+func (id RequestID) String() string { return idText(requestPrefix, id) }
 
 // IsZero reports whether the id was never set.
 func (id JobID) IsZero() bool { return id == JobID{} }
@@ -80,13 +84,13 @@ func (id AgentID) IsZero() bool { return id == AgentID{} }
 func (id Incarnation) IsZero() bool { return id == Incarnation{} }
 
 // MarshalText implements encoding.TextMarshaler; the zero id is empty text.
-func (id JobID) MarshalText() ([]byte, error) { return marshalID(id.IsZero(), id.String()) }
+func (id JobID) MarshalText() ([]byte, error) { return marshalID(jobPrefix, id) }
 
 // MarshalText implements encoding.TextMarshaler; the zero id is empty text.
-func (id AgentID) MarshalText() ([]byte, error) { return marshalID(id.IsZero(), id.String()) }
+func (id AgentID) MarshalText() ([]byte, error) { return marshalID(agentPrefix, id) }
 
 // MarshalText implements encoding.TextMarshaler; the zero id is empty text.
-func (id Incarnation) MarshalText() ([]byte, error) { return marshalID(id.IsZero(), id.String()) }
+func (id Incarnation) MarshalText() ([]byte, error) { return marshalID(incarnationPrefix, id) }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *JobID) UnmarshalText(b []byte) error {
@@ -115,28 +119,65 @@ func newULID(now time.Time) [16]byte {
 }
 
 func parseID(prefix, s string) ([16]byte, error) {
-	var zero [16]byte
+	var id [16]byte
+	if decodeID(prefix, []byte(s), &id) {
+		return id, nil
+	}
 	if len(s) != len(prefix)+ulid.EncodedSize || s[:len(prefix)] != prefix {
-		return zero, fmt.Errorf("cannot parse id %q: want %s and %d characters", clip(s), prefix, ulid.EncodedSize)
+		return id, fmt.Errorf("cannot parse id %q: want %s and %d characters", clip(s), prefix, ulid.EncodedSize)
 	}
-	id, err := ulid.ParseStrict(s[len(prefix):])
-	if err != nil {
-		return zero, fmt.Errorf("cannot parse id %q: %w", clip(s), err)
+	if _, err := ulid.ParseStrict(s[len(prefix):]); err != nil {
+		return id, fmt.Errorf("cannot parse id %q: %w", clip(s), err)
 	}
-	if id.String() != s[len(prefix):] {
-		return zero, fmt.Errorf("cannot parse id %q: not in canonical upper case", clip(s))
-	}
-	return id, nil
+	return id, fmt.Errorf("cannot parse id %q: not in canonical upper case", clip(s))
 }
 
-func marshalID(zero bool, s string) ([]byte, error) {
-	if zero {
+// decodeID takes exactly what appendID writes. It leaves out alone when it
+// returns false, and allocates nothing: ids are most of what agents send.
+func decodeID(prefix string, b []byte, out *[16]byte) bool {
+	if len(b) != len(prefix)+ulid.EncodedSize || string(b[:len(prefix)]) != prefix {
+		return false
+	}
+	var id ulid.ULID
+	var again [ulid.EncodedSize]byte
+	if id.UnmarshalText(b[len(prefix):]) != nil || id.MarshalTextTo(again[:]) != nil || !bytes.Equal(again[:], b[len(prefix):]) {
+		return false
+	}
+	*out = id
+	return true
+}
+
+func appendID(b []byte, prefix string, id [16]byte) []byte {
+	var text [ulid.EncodedSize]byte
+	_ = ulid.ULID(id).MarshalTextTo(text[:]) // fails only for another length
+	return append(append(b, prefix...), text[:]...)
+}
+
+func idText(prefix string, id [16]byte) string {
+	var text [textSize]byte
+	return string(appendID(text[:0], prefix, id))
+}
+
+func marshalID(prefix string, id [16]byte) ([]byte, error) {
+	if id == [16]byte{} {
 		return nil, nil
 	}
-	return []byte(s), nil
+	return appendID(make([]byte, 0, textSize), prefix, id), nil
+}
+
+// appendQuoted appends the JSON form.
+func (id JobID) appendQuoted(b []byte) []byte {
+	b = append(b, '"')
+	if !id.IsZero() {
+		b = appendID(b, jobPrefix, id)
+	}
+	return append(b, '"')
 }
 
 func unmarshalID(prefix string, b []byte, out *[16]byte) error {
+	if decodeID(prefix, b, out) {
+		return nil
+	}
 	if len(b) == 0 {
 		*out = [16]byte{}
 		return nil
