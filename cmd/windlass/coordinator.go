@@ -32,6 +32,7 @@ The configuration comes from the file, then WINDLASS_* variables, then flags; th
 		if err != nil {
 			return err
 		}
+		a.raiseProcs()
 		c, err := coordinator.NewWith(cfg, coordinator.Options{Version: a.version}, log)
 		if err != nil {
 			return err

@@ -86,6 +86,7 @@ func (a *app) dev(ctx context.Context, opts devOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	a.raiseProcs()
 	d := &devServer{app: a, log: log, key: opts.key, data: opts.data}
 	if d.key == "" {
 		d.key = "wl_dev_" + rand.Text()
