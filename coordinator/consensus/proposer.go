@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -232,6 +233,10 @@ func (p *Proposer) cut() {
 // flight one at a time.
 func (p *Proposer) next() (b batch, alone, ok bool) {
 	for {
+		// Whoever can run at this moment, such as those that the last batch
+		// answered, may be about to enqueue: let them, so that more commands share
+		// the sync. With nobody else to run it returns at once.
+		runtime.Gosched()
 		limit := p.inFlight()
 		p.mu.Lock()
 		if len(p.queue) > 0 && p.flying < limit {
