@@ -82,7 +82,7 @@ func (s *Server) addSoft(doc *protocol.JobStatus, row *state.Job, soft *board.So
 		doc.Execution = &protocol.Execution{Duration: seconds(s.deps.NowMs() - soft.StartedMs)}
 	}
 	if p := soft.Progress; p != nil {
-		doc.Progress, doc.CurrentStep, doc.Metadata, doc.Throughput = p.Percent, p.Step, p.Metadata, p.Throughput
+		doc.Progress, doc.CurrentStep, doc.Metadata, doc.Throughput = percent(p), p.Step, p.Metadata, p.Throughput
 		if p.EtaMs != nil && soft.StartedMs > 0 {
 			doc.EstimatedCompletion = protocol.Time(soft.ProgressMs).Add(time.Duration(*p.EtaMs) * time.Millisecond)
 		}
@@ -121,7 +121,7 @@ func addOutcome(doc *protocol.JobStatus, row *state.Job, inc include) {
 		doc.Execution = &protocol.Execution{Duration: *doc.ExecutionTime}
 	}
 	if p := facts.Progress; p != nil {
-		doc.Progress, doc.CurrentStep, doc.Metadata = p.Percent, p.Step, p.Metadata
+		doc.Progress, doc.CurrentStep, doc.Metadata = percent(p), p.Step, p.Metadata
 		doc.FinalMetrics = finalMetrics(p.Metrics)
 	}
 	if facts.Usage != nil {
@@ -292,3 +292,12 @@ func ptr[T any](v T) *T { return &v }
 func seconds(ms int64) float64 { return float64(max(ms, 0)) / 1000 }
 
 func round1(v float64) float64 { return math.Round(v*10) / 10 }
+
+// percent is how far the handler is, to a tenth: it divides, and nobody wants
+// to read 56.00000000000001.
+func percent(p *protocol.Progress) *float64 {
+	if p.Percent == nil {
+		return nil
+	}
+	return ptr(round1(*p.Percent))
+}

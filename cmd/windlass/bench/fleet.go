@@ -131,7 +131,7 @@ func fleetCommand() *cobra.Command {
 }
 
 // idleHold keeps the polls of idle agents parked for the whole measurement.
-const idleHold = 30 * time.Second
+const idleHold = 36 * time.Second
 
 func serveFleet(ctx context.Context, addr string, agents, slots int, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)

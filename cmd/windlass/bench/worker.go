@@ -66,10 +66,13 @@ func (w *workers) start(name string) (*worker, error) {
 	if wk.up, err = dial(w.addr, w.key); err != nil {
 		return nil, err
 	}
+	if w.slots == 0 {
+		wk.sync = wk.up // it will only wait, so one connection does
+	}
 	var answer protocol.RegisterResponse
 	err = wk.call(wk.up, protocol.PathRegister, protocol.RegisterRequest{
 		Agent: wk.id, Name: name, Incarnation: wk.inc,
-		Facts: protocol.AgentFacts{Version: "bench", Slots: w.slots, Kinds: []string{"builtin"}},
+		Facts: protocol.AgentFacts{Version: "bench", Slots: max(w.slots, 1), Kinds: []string{"builtin"}},
 	}, &answer)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,8 +106,10 @@ func (wk *worker) call(c *conn, path string, in, out any) error {
 // run serves until ctx ends, which closes its connections.
 func (wk *worker) run(ctx context.Context) error {
 	var err error
-	if wk.sync, err = dial(wk.w.addr, wk.w.key); err != nil {
-		return err
+	if wk.sync == nil {
+		if wk.sync, err = dial(wk.w.addr, wk.w.key); err != nil {
+			return err
+		}
 	}
 	stop := context.AfterFunc(ctx, func() { wk.sync.close(); wk.up.close() })
 	defer stop()
@@ -184,6 +189,9 @@ func (wk *worker) reportLoop(ctx context.Context) error {
 			return nil
 		case <-wk.wake:
 		case <-beat.C:
+		}
+		if wk.w.slots == 0 {
+			continue
 		}
 		if err := wk.report(); err != nil {
 			return err
