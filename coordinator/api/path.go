@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"strings"
 
 	"windlass/protocol"
@@ -24,8 +23,9 @@ func parsePath(raw []byte) (path, *protocol.Error) {
 	if len(raw) == 0 || raw[0] != '/' {
 		return p, badPath("it does not start with /")
 	}
-	for part := range bytes.SplitSeq(raw, []byte{'/'}) {
-		if len(part) == 0 {
+	// One copy for all segments: it is cut twice for every request.
+	for part := range strings.SplitSeq(string(raw), "/") {
+		if part == "" {
 			continue
 		}
 		seg, why := segment(part)
@@ -46,26 +46,26 @@ func badPath(why string) *protocol.Error {
 }
 
 // segment decodes one segment; why is not empty when it is refused.
-func segment(part []byte) (s, why string) {
-	if bytes.IndexByte(part, '%') >= 0 {
-		decoded, ok := unescape(part)
+func segment(s string) (decoded, why string) {
+	if strings.IndexByte(s, '%') >= 0 {
+		text, ok := unescape(s)
 		if !ok {
 			return "", "it holds an encoded slash, dot or control character, or a broken escape"
 		}
-		part = decoded
+		s = string(text)
 	}
-	for _, c := range part {
-		if c < 0x20 || c == 0x7f || c == '\\' {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c == 0x7f || c == '\\' {
 			return "", "it holds a control character or a backslash"
 		}
 	}
-	if s = string(part); s == "." || s == ".." {
+	if s == "." || s == ".." {
 		return "", "it holds a dot segment"
 	}
 	return s, ""
 }
 
-func unescape(part []byte) ([]byte, bool) {
+func unescape(part string) ([]byte, bool) {
 	out := make([]byte, 0, len(part))
 	for i := 0; i < len(part); i++ {
 		if part[i] != '%' {
