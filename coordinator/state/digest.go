@@ -24,7 +24,7 @@ func (v *View) Digest() [32]byte {
 		d.agent(a)
 	}
 	v.Keys(func(k *Key) bool { d.key(k); return true })
-	for j := range rows[Job](v.tables, tableJobs, protocol.JobID{}) {
+	for j := range rows[Job](v.tables, tableJobs, &protocol.JobID{}) {
 		d.job(j)
 	}
 	var sum [32]byte

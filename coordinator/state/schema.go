@@ -76,6 +76,8 @@ func compose(parts ...string) []byte {
 	return key
 }
 
+// Keys are passed to memdb by pointer: a value would be copied to the heap to
+// become an argument, and its bytes once more.
 func badArgs(table string, args []any) error {
 	return fmt.Errorf("cannot read table %s with %d keys of type %T", table, len(args), args)
 }
@@ -89,7 +91,7 @@ func (jobIndex) FromObject(row any) (bool, []byte, error) {
 }
 
 func (jobIndex) FromArgs(args ...any) ([]byte, error) {
-	if id, ok := args[0].(protocol.JobID); ok && len(args) == 1 {
+	if id, ok := args[0].(*protocol.JobID); ok && len(args) == 1 {
 		return id[:], nil
 	}
 	return nil, badArgs(tableJobs, args)
@@ -103,7 +105,7 @@ func (agentIndex) FromObject(row any) (bool, []byte, error) {
 }
 
 func (agentIndex) FromArgs(args ...any) ([]byte, error) {
-	if id, ok := args[0].(protocol.AgentID); ok && len(args) == 1 {
+	if id, ok := args[0].(*protocol.AgentID); ok && len(args) == 1 {
 		return id[:], nil
 	}
 	return nil, badArgs(tableAgents, args)
@@ -117,7 +119,7 @@ func (endpointIndex) FromObject(row any) (bool, []byte, error) {
 }
 
 func (endpointIndex) FromArgs(args ...any) ([]byte, error) {
-	if id, ok := args[0].(endpointID); ok && len(args) == 1 {
+	if id, ok := args[0].(*endpointID); ok && len(args) == 1 {
 		return compose(id.org, id.id), nil
 	}
 	return nil, badArgs(tableEndpoints, args)
@@ -130,8 +132,8 @@ func (orgIndex) FromObject(row any) (bool, []byte, error) {
 }
 
 func (orgIndex) FromArgs(args ...any) ([]byte, error) {
-	if name, ok := args[0].(string); ok && len(args) == 1 {
-		return []byte(name), nil
+	if name, ok := args[0].(*string); ok && len(args) == 1 {
+		return []byte(*name), nil
 	}
 	return nil, badArgs(tableOrgs, args)
 }
@@ -144,7 +146,7 @@ func (keyIndex) FromObject(row any) (bool, []byte, error) {
 }
 
 func (keyIndex) FromArgs(args ...any) ([]byte, error) {
-	if id, ok := args[0].(keyID); ok && len(args) == 1 {
+	if id, ok := args[0].(*keyID); ok && len(args) == 1 {
 		return compose(id.org, id.endpoint, id.key), nil
 	}
 	return nil, badArgs(tableKeys, args)

@@ -43,7 +43,8 @@ func (t *table[K, Row]) get(base *View, key K) *Row { return t.edits[t.place(bas
 func (t *table[K, Row]) place(base *View, key K) int {
 	at, ok := t.byKey[key]
 	if !ok {
-		row := first[Row](base.tables, t.name, key)
+		own := key // only a key that is looked up goes to the heap
+		row := first[Row](base.tables, t.name, &own)
 		at = len(t.edits)
 		t.byKey[key] = at
 		t.edits = append(t.edits, edit[Row]{before: row, after: row})

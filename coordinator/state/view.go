@@ -34,19 +34,19 @@ func (v *View) Bytes() int64 { return v.bytes }
 
 // Job returns a job, or nil.
 func (v *View) Job(id protocol.JobID) *Job {
-	return first[Job](v.tables, tableJobs, id)
+	return first[Job](v.tables, tableJobs, &id)
 }
 
 // Endpoint returns an endpoint, or nil.
 func (v *View) Endpoint(org, id string) *Endpoint {
-	return first[Endpoint](v.tables, tableEndpoints, endpointID{org, id})
+	return first[Endpoint](v.tables, tableEndpoints, &endpointID{org, id})
 }
 
 // Endpoints returns the endpoints of one organisation, or of all when org is
 // empty, sorted by organisation and id.
 func (v *View) Endpoints(org string) []*Endpoint {
 	var out []*Endpoint
-	for e := range rows[Endpoint](v.tables, tableEndpoints, endpointID{org: org}) {
+	for e := range rows[Endpoint](v.tables, tableEndpoints, &endpointID{org: org}) {
 		if org != "" && e.Org != org {
 			break
 		}
@@ -57,13 +57,13 @@ func (v *View) Endpoints(org string) []*Endpoint {
 
 // Agent returns an agent, or nil.
 func (v *View) Agent(id protocol.AgentID) *Agent {
-	return first[Agent](v.tables, tableAgents, id)
+	return first[Agent](v.tables, tableAgents, &id)
 }
 
 // Agents returns all agents, sorted by id.
 func (v *View) Agents() []*Agent {
 	var out []*Agent
-	for a := range rows[Agent](v.tables, tableAgents, protocol.AgentID{}) {
+	for a := range rows[Agent](v.tables, tableAgents, &protocol.AgentID{}) {
 		out = append(out, a)
 	}
 	return out
@@ -74,7 +74,7 @@ func (v *View) Agents() []*Agent {
 // part of the result; the zero id starts at the end that comes first.
 func (v *View) Jobs(after protocol.JobID, newestFirst bool, fn func(*Job) bool) {
 	if !newestFirst {
-		for j := range rows[Job](v.tables, tableJobs, after) {
+		for j := range rows[Job](v.tables, tableJobs, &after) {
 			if j.ID != after && !fn(j) {
 				return
 			}
@@ -85,7 +85,7 @@ func (v *View) Jobs(after protocol.JobID, newestFirst bool, fn func(*Job) bool) 
 	if after.IsZero() {
 		copy(from[:], bytes.Repeat([]byte{0xff}, len(from)))
 	}
-	it, err := v.tables.ReverseLowerBound(tableJobs, indexID, from)
+	it, err := v.tables.ReverseLowerBound(tableJobs, indexID, &from)
 	must(err)
 	for row := it.Next(); row != nil; row = it.Next() {
 		if j := row.(*Job); j.ID != after && !fn(j) {
@@ -96,7 +96,7 @@ func (v *View) Jobs(after protocol.JobID, newestFirst bool, fn func(*Job) bool) 
 
 // Keys calls fn for every idempotency key, in order, until it returns false.
 func (v *View) Keys(fn func(*Key) bool) {
-	for k := range rows[Key](v.tables, tableKeys, keyID{}) {
+	for k := range rows[Key](v.tables, tableKeys, &keyID{}) {
 		if !fn(k) {
 			return
 		}
@@ -105,7 +105,7 @@ func (v *View) Keys(fn func(*Key) bool) {
 
 // Queued returns how many jobs of an organisation wait.
 func (v *View) Queued(name string) int {
-	if o := first[org](v.tables, tableOrgs, name); o != nil {
+	if o := first[org](v.tables, tableOrgs, &name); o != nil {
 		return o.queued
 	}
 	return 0
@@ -113,7 +113,7 @@ func (v *View) Queued(name string) int {
 
 // Idempotent returns the job that a key names, unless the key expired.
 func (v *View) Idempotent(org, endpoint, key string) (protocol.JobID, bool) {
-	k := first[Key](v.tables, tableKeys, keyID{org, endpoint, key})
+	k := first[Key](v.tables, tableKeys, &keyID{org, endpoint, key})
 	if k == nil || k.Expired(v.meta.ClockMs) {
 		return protocol.JobID{}, false
 	}
@@ -121,7 +121,7 @@ func (v *View) Idempotent(org, endpoint, key string) (protocol.JobID, bool) {
 }
 
 // first reads one row by its primary key.
-func first[Row any](t *memdb.Txn, table string, key any) *Row {
+func first[Row, K any](t *memdb.Txn, table string, key *K) *Row {
 	row, err := t.First(table, indexID, key)
 	must(err)
 	if row == nil {
@@ -131,7 +131,7 @@ func first[Row any](t *memdb.Txn, table string, key any) *Row {
 }
 
 // rows iterates over a table in key order from the given key on.
-func rows[Row any](t *memdb.Txn, table string, from any) func(func(*Row) bool) {
+func rows[Row, K any](t *memdb.Txn, table string, from *K) func(func(*Row) bool) {
 	return func(yield func(*Row) bool) {
 		it, err := t.LowerBound(table, indexID, from)
 		must(err)
