@@ -102,11 +102,21 @@ func (t *term) one(ctx context.Context, c *command.Command) (command.Result, err
 	return r[0], nil
 }
 
+// leaseParts is one allocation instead of three: there is one for every job.
+type leaseParts struct {
+	command command.Command
+	op      command.Command_Lease
+	lease   command.Lease
+}
+
 func leaseCommand(g *grant) *command.Command {
-	return &command.Command{Op: &command.Command_Lease{Lease: &command.Lease{
+	p := &leaseParts{lease: command.Lease{
 		Job: g.item.Job[:], ExpectAttempt: g.item.Attempt, Agent: g.agent.id[:], Incarnation: g.incarnation[:],
 		Revision: g.revision, Reason: g.reason,
-	}}}
+	}}
+	p.op.Lease = &p.lease
+	p.command.Op = &p.op
+	return &p.command
 }
 
 func releaseCommand(l *lease, reason command.Release_Reason, detail string) *command.Command {

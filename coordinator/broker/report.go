@@ -127,7 +127,7 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 			r.Code, l = finishes[i].code, nil
 		case l != nil:
 			finishes[i].finish.NotBeforeMs = backOff(l.job, f, t.cfg.NowMs())
-			group = append(group, finishes[i].command())
+			group = append(group, finishes[i].command)
 			l.acked = true
 			t.setFinishing(l, true)
 		default:

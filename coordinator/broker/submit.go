@@ -8,11 +8,20 @@ import (
 	"windlass/protocol"
 )
 
+// submitParts is one allocation for the group of a submit, with room for a lease.
+type submitParts struct {
+	command command.Command
+	op      command.Command_Submit
+	group   [2]*command.Command
+}
+
 // submit proposes the job, fused with its lease when an agent waits for it.
 func (t *term) submit(ctx context.Context, s *command.Submit) (command.Result, error) {
-	submit := &command.Command{Op: &command.Command_Submit{Submit: s}}
+	submit := &submitParts{op: command.Command_Submit{Submit: s}}
+	submit.command.Op = &submit.op
+	submit.group[0] = &submit.command
 	ch := make(chan answer, 1)
-	p := proposal{group: []*command.Command{submit}}
+	p := proposal{group: submit.group[:1]}
 	t.lock()
 	t.match()
 	e := t.endpoints[endpointKey{s.GetOrg(), s.GetEndpoint()}]
