@@ -9,6 +9,7 @@ import (
 
 	"windlass/agent/host"
 	"windlass/protocol"
+	"windlass/protocol/retry"
 )
 
 // Rules of the parked poll.
@@ -281,7 +282,7 @@ func (p *parker) failed(ctx context.Context, err error) bool {
 	p.failures++
 	if p.failures == 1 {
 		a.log.Warn().Err(err).Msg("a parked sync was lost")
-		return pause(ctx, jitter(time.Duration(p.spread)*time.Millisecond))
+		return pause(ctx, retry.Jitter(time.Duration(p.spread)*time.Millisecond))
 	}
 	return p.backoff.wait(ctx)
 }

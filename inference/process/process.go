@@ -274,14 +274,6 @@ func (p *Process) Kill() {
 	}
 }
 
-// End ends what a supervisor that was killed left of the tree with this id, and
-// returns when it is gone.
-func End(id string) error {
-	p := &Process{id: id, group: newCgroup(id)}
-	defer p.group.remove()
-	return p.killTree()
-}
-
 // killTree kills until no process of the tree is left.
 func (p *Process) killTree() error {
 	deadline := time.Now().Add(killLimit)

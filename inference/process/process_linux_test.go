@@ -137,30 +137,6 @@ func TestWhatTheMainProcessLeavesIsEnded(t *testing.T) {
 	}
 }
 
-// TestEndFindsWhatAKilledSupervisorLeft plays the supervisor that is gone: the
-// tree is started by the shell of another process.
-func TestEndFindsWhatAKilledSupervisorLeft(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "setsid sleep 1000 & echo up")
-	cmd.Env = []string{MarkVariable + "=/run/left", "PATH=" + os.Getenv("PATH")}
-	r, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	if err := End("/run/left"); err != nil {
-		t.Fatal(err)
-	}
-	if left := Marked("/run/left"); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
-	_ = cmd.Wait()
-}
-
 func TestSignalReachesTheMainProcess(t *testing.T) {
 	p, out := run(t, "run_int", `trap 'echo caught; exit 0' INT; echo up; while :; do sleep 0.01; done`)
 	<-out.seen
