@@ -46,8 +46,8 @@ func (s *Server) agentRegister(c *call) error {
 
 // agentSync is POST /agent/v1/sync: the parked poll. The broker bounds the hold.
 func (s *Server) agentSync(c *call) error {
-	req := new(protocol.SyncRequest)
-	if err := decode(c, req); err != nil {
+	var req protocol.SyncRequest
+	if err := decode(c, &req); err != nil {
 		return err
 	}
 	b, berr := s.deps.Broker()
@@ -55,13 +55,21 @@ func (s *Server) agentSync(c *call) error {
 		return noLeader(berr)
 	}
 	id, operation := c.id, c.route.operation
-	return c.hold(func(ctx context.Context) reply {
-		resp, err := b.Sync(ctx, *req)
+	wait := b.BeginSync(&req)
+	err := c.hold(func(ctx context.Context) reply {
+		resp, err := wait(ctx)
 		if err != nil {
 			err = uncertain(err, protocol.JobID{})
 		}
 		return s.answer(operation, id, &resp, err)
 	})
+	if err != nil {
+		// Nobody waits for the answer: what was parked must not be granted a job.
+		gone, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, _ = wait(gone)
+	}
+	return err
 }
 
 // agentReport is POST /agent/v1/report.

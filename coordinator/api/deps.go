@@ -20,7 +20,7 @@ import (
 type Broker interface {
 	Submit(ctx context.Context, s *command.Submit) (command.Result, error)
 	Register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error)
-	Sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error)
+	BeginSync(req *protocol.SyncRequest) func(context.Context) (protocol.SyncResponse, error)
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
 	Cancel(ctx context.Context, org string, job protocol.JobID) (command.Result, error)
 	Reopen(ctx context.Context, org string, job protocol.JobID) (command.Result, error)

@@ -67,34 +67,39 @@ func (t *term) known(id protocol.AgentID, inc protocol.Incarnation) (*agent, err
 	return a, nil
 }
 
-func (t *term) sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error) {
+// answered is the answer to a sync, or the wait for it.
+type answered func(ctx context.Context) (protocol.SyncResponse, error)
+
+// sync takes a statement in. What it returns waits; it keeps nothing of the
+// request but what the answer needs.
+func (t *term) sync(req *protocol.SyncRequest) answered {
 	t.lock()
 	start := t.now()
-	w, r, err := t.receive(&req, start)
+	w, r, err := t.receive(req, start)
 	fleet := len(t.agents)
 	t.unlock()
 	if err != nil {
-		return protocol.SyncResponse{}, err
+		return func(context.Context) (protocol.SyncResponse, error) { return protocol.SyncResponse{}, err }
 	}
 	seq, have, hold := req.Seq, req.Endpoints, clampHold(req.HoldMs)
-	if w != nil {
-		// What the statement listed is taken in; a parked sync must not hold it.
-		req = protocol.SyncRequest{}
-		if r, err = t.park(ctx, w, hold); err != nil {
-			return protocol.SyncResponse{}, err
+	return func(ctx context.Context) (protocol.SyncResponse, error) {
+		if w != nil {
+			if r, err = t.park(ctx, w, hold); err != nil {
+				return protocol.SyncResponse{}, err
+			}
 		}
+		if r.err != nil {
+			return protocol.SyncResponse{}, r.err
+		}
+		resp := protocol.SyncResponse{
+			Seq: seq, Stop: r.stops,
+			HoldMs:   jitter(protocol.SyncHold).Milliseconds(),
+			SpreadMs: max(int64(fleet)*1000/spreadRate, minSpread),
+		}
+		t.assignments(&resp, r.assign, have)
+		resp.ParkedMs = t.now() - start
+		return resp, nil
 	}
-	if r.err != nil {
-		return protocol.SyncResponse{}, r.err
-	}
-	resp := protocol.SyncResponse{
-		Seq: seq, Stop: r.stops,
-		HoldMs:   jitter(protocol.SyncHold).Milliseconds(),
-		SpreadMs: max(int64(fleet)*1000/spreadRate, minSpread),
-	}
-	t.assignments(&resp, r.assign, have)
-	resp.ParkedMs = t.now() - start
-	return resp, nil
 }
 
 func clampHold(ms int64) time.Duration {
