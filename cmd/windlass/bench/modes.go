@@ -257,7 +257,7 @@ func runIdle(ctx context.Context, o options) error {
 		return err
 	}
 	defer s.stop()
-	before, err := s.read()
+	before, alone, err := watch(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -266,21 +266,27 @@ func runIdle(ctx context.Context, o options) error {
 		return err
 	}
 	defer f.stop()
-	parked, err := s.read()
+	parked, together, err := watch(ctx, s)
 	if err != nil {
 		return err
+	}
+	return print(o.out, fmt.Sprintf("idle, %d parked polls", o.agents),
+		row{"resident memory per poll", fmt.Sprintf("%.1f KiB", (parked.rss-before.rss)/float64(o.agents)/1024)},
+		row{"server CPU without and with them", fmt.Sprintf("%.2f%% and %.2f%% of a core", alone*100, together*100)})
+}
+
+// watch reads a server, leaves it alone for idleWatch, and returns the share of
+// a core that it used meanwhile.
+func watch(ctx context.Context, s *server) (counters, float64, error) {
+	before, err := s.read()
+	if err != nil {
+		return before, 0, err
 	}
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return before, 0, ctx.Err()
 	case <-time.After(idleWatch):
 	}
 	after, err := s.read()
-	if err != nil {
-		return err
-	}
-	n := float64(o.agents)
-	return print(o.out, fmt.Sprintf("idle, %d parked polls", o.agents),
-		row{"resident memory per poll", fmt.Sprintf("%.1f KiB", (parked.rss-before.rss)/n/1024)},
-		row{"server CPU", fmt.Sprintf("%.2f%% of a core", (after.cpu-parked.cpu)/idleWatch.Seconds()*100)})
+	return before, (after.cpu - before.cpu) / idleWatch.Seconds(), err
 }
