@@ -275,8 +275,8 @@ func runIdle(ctx context.Context, o options) error {
 		row{"server CPU without and with them", fmt.Sprintf("%.2f%% and %.2f%% of a core", alone*100, together*100)})
 }
 
-// watch reads a server, leaves it alone for idleWatch, and returns the share of
-// a core that it used meanwhile.
+// watch leaves a server alone for idleWatch; it returns its counters at the end
+// and the share of a core that it used meanwhile.
 func watch(ctx context.Context, s *server) (counters, float64, error) {
 	before, err := s.read()
 	if err != nil {
@@ -288,5 +288,5 @@ func watch(ctx context.Context, s *server) (counters, float64, error) {
 	case <-time.After(idleWatch):
 	}
 	after, err := s.read()
-	return before, (after.cpu - before.cpu) / idleWatch.Seconds(), err
+	return after, (after.cpu - before.cpu) / idleWatch.Seconds(), err
 }
