@@ -168,7 +168,9 @@ func (s *Server) explain(c *call) error {
 	if berr != nil {
 		return noLeader(berr)
 	}
-	return c.json(b.Explain(row))
+	e := b.Explain(row)
+	e.Status = shownStatus(s.deps.Board, row)
+	return c.json(e)
 }
 
 // events is GET /v2/jobs/{id}/events: what the row knows of the job's history.

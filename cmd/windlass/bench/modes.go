@@ -272,6 +272,7 @@ func runIdle(ctx context.Context, o options) error {
 	}
 	return print(o.out, fmt.Sprintf("idle, %d parked polls", o.agents),
 		row{"resident memory per poll", fmt.Sprintf("%.1f KiB", (parked.rss-before.rss)/float64(o.agents)/1024)},
+		row{"of it live heap and stacks", fmt.Sprintf("%.1f KiB", (parked.heapLive+parked.stacks-before.heapLive-before.stacks)/float64(o.agents)/1024)},
 		row{"server CPU without and with them", fmt.Sprintf("%.2f%% and %.2f%% of a core", alone*100, together*100)})
 }
 

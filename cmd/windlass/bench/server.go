@@ -128,6 +128,7 @@ type counters struct {
 	syncs    float64
 	logBytes float64
 	heapLive float64
+	stacks   float64
 	queued   float64
 	rss      float64
 }
@@ -147,7 +148,8 @@ func (s *server) read() (counters, error) {
 	fields := map[string]*float64{
 		"process_cpu_seconds_total": &out.cpu, "go_memstats_mallocs_total": &out.mallocs,
 		"windlass_log_syncs_total": &out.syncs, "windlass_log_bytes_total": &out.logBytes,
-		"go_gc_heap_live_bytes": &out.heapLive, "process_resident_memory_bytes": &out.rss,
+		"go_gc_heap_live_bytes": &out.heapLive, "go_memstats_stack_inuse_bytes": &out.stacks,
+		"process_resident_memory_bytes": &out.rss,
 	}
 	missing := len(fields)
 	for scan := bufio.NewScanner(bytes.NewReader(text)); scan.Scan(); {
