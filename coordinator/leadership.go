@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"windlass/coordinator/command"
@@ -57,9 +58,22 @@ func (c *Coordinator) beginTerm(ctx context.Context, failed chan<- error) (end f
 	}
 }
 
+// duty is work that only the leader does. It runs from the moment that the
+// broker serves until ctx ends, beside the other duties; one that has nothing
+// more to do may return before.
+type duty func(ctx context.Context)
+
+// duties are all of them, in no order.
+func (c *Coordinator) duties() []duty {
+	return []duty{
+		c.keepSettings,
+		c.retain,
+	}
+}
+
 // lead is one leadership: everything committed is applied, then the clock is
 // anchored to it, then the broker is built from it and accepts. Only after
-// that is anything proposed.
+// that is anything proposed, and the duties begin.
 func (c *Coordinator) lead(ctx context.Context) error {
 	for {
 		err := c.node.Barrier(ctx)
@@ -78,16 +92,30 @@ func (c *Coordinator) lead(ctx context.Context) error {
 	// With one voter, the median of the voters' wall clocks is its own.
 	c.node.Clock().Anchor(view.ClockMs(), c.wallMs())
 	c.log.Info().Uint64("index", view.Index()).Int64("bytes", view.Bytes()).Msg("this coordinator leads")
+	return c.serveTerm(ctx)
+}
+
+// serveTerm runs the broker and, beside it, the duties, until ctx ends or the
+// broker cannot go on.
+func (c *Coordinator) serveTerm(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	served := make(chan error, 1)
-	go func() {
-		served <- c.broker.Run(ctx)
-		cancel()
-	}()
-	c.keepSettings(ctx)
-	c.retain(ctx)
+	defer cancel()
+	var work sync.WaitGroup
+	serves := c.broker.Ready()
+	work.Go(func() {
+		select {
+		case <-serves:
+		case <-ctx.Done():
+			return
+		}
+		for _, d := range c.duties() {
+			work.Go(func() { d(ctx) })
+		}
+	})
+	err := c.broker.Run(ctx)
 	cancel()
-	if err := <-served; err != nil {
+	work.Wait()
+	if err != nil {
 		return fmt.Errorf("cannot lead: %w", err)
 	}
 	return nil
