@@ -15,6 +15,8 @@ import (
 // options are the flags that all measurements share.
 type options struct {
 	clients int
+	nodes   int
+	spread  bool
 	agents  int
 	slots   int
 	rate    int
@@ -36,6 +38,8 @@ func Command() *cobra.Command {
 	}
 	f := root.PersistentFlags()
 	f.IntVar(&o.clients, "clients", 64, "clients that submit one job after the other")
+	f.IntVar(&o.nodes, "nodes", 1, "coordinators, each with its own log")
+	f.BoolVar(&o.spread, "spread", false, "spread the clients over all coordinators instead of the one that leads")
 	f.IntVar(&o.agents, "agents", 8, "agents")
 	f.IntVar(&o.slots, "slots", 8, "slots of each agent")
 	f.IntVar(&o.rate, "rate", 200, "latency: jobs per second offered")

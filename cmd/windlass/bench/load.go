@@ -11,9 +11,9 @@ import (
 
 // load submits jobs and remembers how long each acknowledgement took.
 type load struct {
-	addr string
-	acks samples
-	sent atomic.Int64
+	addrs []string // clients go to them in turn
+	acks  samples
+	sent  atomic.Int64
 }
 
 const submitPath = "/v2/endpoints/" + endpointID + "/runasync"
@@ -24,7 +24,7 @@ func (l *load) closed(ctx context.Context, n int, limit int64) error {
 	var wg sync.WaitGroup
 	errs := make([]error, n)
 	for i := range n {
-		wg.Go(func() { errs[i] = l.client(ctx, limit) })
+		wg.Go(func() { errs[i] = l.client(ctx, l.addrs[i%len(l.addrs)], limit) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -35,8 +35,8 @@ func (l *load) closed(ctx context.Context, n int, limit int64) error {
 	return nil
 }
 
-func (l *load) client(ctx context.Context, limit int64) error {
-	c, err := dial(l.addr, benchKey)
+func (l *load) client(ctx context.Context, addr string, limit int64) error {
+	c, err := dial(addr, benchKey)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (l *load) open(ctx context.Context, rate int, d time.Duration) error {
 	var wg sync.WaitGroup
 	errs := make([]error, openClients)
 	for i := range openClients {
-		wg.Go(func() { errs[i] = l.onTick(ticks) })
+		wg.Go(func() { errs[i] = l.onTick(l.addrs[i%len(l.addrs)], ticks) })
 	}
 	next := time.Now()
 	for range int(float64(rate) * d.Seconds()) {
@@ -101,8 +101,8 @@ func (l *load) open(ctx context.Context, rate int, d time.Duration) error {
 	return nil
 }
 
-func (l *load) onTick(ticks <-chan struct{}) error {
-	c, err := dial(l.addr, benchKey)
+func (l *load) onTick(addr string, ticks <-chan struct{}) error {
+	c, err := dial(addr, benchKey)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (o options) tempDir() string {
 }
 
 func runSubmit(ctx context.Context, o options) error {
-	s, err := startServer(ctx, o.dir)
+	s, err := startServer(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func runSubmit(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	l := &load{addr: s.addr}
+	l := &load{addrs: s.addresses(o.spread)}
 	window, cancel := context.WithTimeout(ctx, o.seconds)
 	defer cancel()
 	if err := l.closed(window, o.clients, 0); err != nil {
@@ -50,7 +50,7 @@ func runSubmit(ctx context.Context, o options) error {
 }
 
 func runCycle(ctx context.Context, o options) error {
-	s, err := startServer(ctx, o.dir)
+	s, err := startServer(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func runCycle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	l := &load{addr: s.addr}
+	l := &load{addrs: s.addresses(o.spread)}
 	window, cancel := context.WithTimeout(ctx, o.seconds)
 	defer cancel()
 	start := time.Now()
@@ -99,14 +99,14 @@ func runCycle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return print(o.out, fmt.Sprintf("cycle, %d clients, %d agents of %d slots", o.clients, o.agents, o.slots), append(rows, machine...)...)
+	return print(o.out, fmt.Sprintf("cycle, %d coordinators, %d clients, %d agents of %d slots", o.nodes, o.clients, o.agents, o.slots), append(rows, machine...)...)
 }
 
 // latencyAgents wait idle, so that a job meets a parked poll.
 const latencyAgents = 16
 
 func runLatency(ctx context.Context, o options) error {
-	s, err := startServer(ctx, o.dir)
+	s, err := startServer(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func runLatency(ctx context.Context, o options) error {
 		return err
 	}
 	defer f.stop()
-	l := &load{addr: s.addr}
+	l := &load{addrs: s.addresses(o.spread)}
 	if err := l.open(ctx, o.rate, o.seconds); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func runLatency(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return print(o.out, fmt.Sprintf("latency at %d jobs/s, %d idle agents", o.rate, latencyAgents), append(rows, machine...)...)
+	return print(o.out, fmt.Sprintf("latency at %d jobs/s, %d coordinators, %d idle agents", o.rate, o.nodes, latencyAgents), append(rows, machine...)...)
 }
 
 // The short queue of a fill, and how much of it one turn runs and replaces.
@@ -168,7 +168,7 @@ func runFill(ctx context.Context, o options) error {
 // fillCosts is the CPU of a job behind the short and behind the long queue of
 // one server, in microseconds.
 func fillCosts(ctx context.Context, o options) (short, long float64, err error) {
-	s, err := startServer(ctx, o.dir)
+	s, err := startServer(ctx, o)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -183,7 +183,7 @@ func fillCosts(ctx context.Context, o options) (short, long float64, err error) 
 // fillMemory fills a queue and reads what its jobs keep alive. A low GC target
 // makes the collector's last count of live memory a recent one.
 func fillMemory(ctx context.Context, o options) (perJob, rss float64, err error) {
-	s, err := startServer(ctx, o.dir, "GOGC=5")
+	s, err := startServer(ctx, o, "GOGC=5")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -192,7 +192,7 @@ func fillMemory(ctx context.Context, o options) (perJob, rss float64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := (&load{addr: s.addr}).closed(ctx, o.clients, o.depth); err != nil {
+	if err := (&load{addrs: s.addresses(o.spread)}).closed(ctx, o.clients, o.depth); err != nil {
 		return 0, 0, err
 	}
 	full, err := s.read()
@@ -207,7 +207,7 @@ func behind(ctx context.Context, s *server, depth int64, o options) (float64, er
 		return 0, err
 	}
 	if missing := depth - int64(now.queued); missing > 0 {
-		if err := (&load{addr: s.addr}).closed(ctx, o.clients, missing); err != nil {
+		if err := (&load{addrs: s.addresses(o.spread)}).closed(ctx, o.clients, missing); err != nil {
 			return 0, err
 		}
 	}
@@ -240,7 +240,7 @@ func turn(ctx context.Context, s *server, o options) (cpu, jobs float64, err err
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := (&load{addr: s.addr}).closed(ctx, o.clients, ended.Done); err != nil {
+	if err := (&load{addrs: s.addresses(o.spread)}).closed(ctx, o.clients, ended.Done); err != nil {
 		return 0, 0, err
 	}
 	after, err := s.read()
@@ -252,7 +252,7 @@ func turn(ctx context.Context, s *server, o options) (cpu, jobs float64, err err
 const idleWatch = 10 * time.Second
 
 func runIdle(ctx context.Context, o options) error {
-	s, err := startServer(ctx, o.dir)
+	s, err := startServer(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"windlass/protocol"
 )
 
 // benchKey is the API key of servers that a bench starts on loopback for itself.
@@ -25,53 +28,84 @@ const endpointID = "ep_bench"
 // startLimit is how long a server may take to answer its first request.
 const startLimit = 20 * time.Second
 
-// server is one coordinator process with an empty data directory.
+// server is one coordinator, or a cluster of several, with empty data
+// directories. Every coordinator is a process of its own.
 type server struct {
-	addr string
+	addr  string // of the coordinator that leads
+	nodes []*node
+	dir   string
+}
+
+// node is one coordinator process.
+type node struct {
+	api  string
+	peer string
 	cmd  *exec.Cmd
-	dir  string
 	log  *bytes.Buffer
 }
 
-// startServer runs "windlass coordinator" of this binary; env is added to its environment.
-func startServer(ctx context.Context, dir string, env ...string) (*server, error) {
-	api, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	peer, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	dir, err = os.MkdirTemp(dir, "bench-")
+// startServer runs o.nodes times "windlass coordinator" of this binary; env is
+// added to their environment.
+func startServer(ctx context.Context, o options, env ...string) (*server, error) {
+	dir, err := os.MkdirTemp(o.dir, "bench-")
 	if err != nil {
 		return nil, fmt.Errorf("cannot make data directory: %w", err)
 	}
-	keyFile, config := filepath.Join(dir, "key"), filepath.Join(dir, "config.yaml")
+	s := &server{dir: dir}
+	for range max(o.nodes, 1) {
+		n := &node{log: new(bytes.Buffer)}
+		if n.api, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		if n.peer, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		s.nodes = append(s.nodes, n)
+	}
+	keyFile := filepath.Join(dir, "key")
 	if err := os.WriteFile(keyFile, []byte(benchKey+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write key: %w", err)
 	}
-	text := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlimits: {queue: 2000000}\nlog: {level: warn}\n", filepath.Join(dir, "data"), api, peer, keyFile)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("cannot write config: %w", err)
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	s := &server{addr: api, dir: dir, log: new(bytes.Buffer), cmd: exec.CommandContext(ctx, exe, "coordinator", "-c", config)}
-	s.cmd.Stderr = s.log
-	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.WaitDelay = 5 * time.Second
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot start the coordinator: %w", err)
+	for i := range s.nodes {
+		if err := s.startNode(ctx, i, keyFile, env); err != nil {
+			s.stop()
+			return nil, err
+		}
 	}
 	if err := s.ready(); err != nil {
 		s.stop()
-		return nil, fmt.Errorf("%w\n%s", err, s.log.String())
+		return nil, fmt.Errorf("%w\n%s", err, s.nodes[0].log.String())
 	}
 	return s, s.createEndpoint()
+}
+
+func (s *server) startNode(ctx context.Context, i int, keyFile string, env []string) error {
+	n, config := s.nodes[i], filepath.Join(s.dir, fmt.Sprintf("config%d.yaml", i))
+	text := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlimits: {queue: 2000000}\nlog: {level: warn}\n",
+		filepath.Join(s.dir, fmt.Sprintf("data%d", i)), n.api, n.peer, keyFile)
+	if len(s.nodes) > 1 {
+		text += fmt.Sprintf("expect: %d\njoin: [", len(s.nodes))
+		for _, other := range s.nodes {
+			text += strconv.Quote(other.peer) + ", "
+		}
+		text += "]\n"
+	}
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("cannot write config: %w", err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	n.cmd = exec.CommandContext(ctx, exe, "coordinator", "-c", config)
+	n.cmd.Stderr = n.log
+	n.cmd.Env = append(os.Environ(), env...)
+	n.cmd.Cancel = func() error { return n.cmd.Process.Signal(syscall.SIGTERM) }
+	n.cmd.WaitDelay = 5 * time.Second
+	if err := n.cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start the coordinator: %w", err)
+	}
+	return nil
 }
 
 func freeAddr() (string, error) {
@@ -83,19 +117,55 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
+// ready waits until every coordinator answers and one of them leads.
 func (s *server) ready() error {
 	for end := time.Now().Add(startLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		c, err := dial(s.addr, benchKey)
-		if err != nil {
-			continue
+		up := 0
+		for _, n := range s.nodes {
+			if status, _, err := get(n.api, "/readyz"); err == nil && status == 200 {
+				up++
+			}
 		}
-		status, _, err := c.do("GET", "/readyz", nil)
-		c.close()
-		if err == nil && status == 200 {
+		if up == len(s.nodes) && s.findLeader() {
 			return nil
 		}
 	}
-	return fmt.Errorf("the coordinator was not ready within %s", startLimit)
+	return fmt.Errorf("the coordinators were not ready within %s", startLimit)
+}
+
+// findLeader points the server's address at the coordinator that leads.
+func (s *server) findLeader() bool {
+	for _, n := range s.nodes {
+		status, text, err := get(n.api, "/v2/cluster")
+		var doc protocol.ClusterStatus
+		if err == nil && status == 200 && json.Unmarshal(text, &doc) == nil && doc.Leader {
+			s.addr = n.api
+			return true
+		}
+	}
+	return false
+}
+
+func get(addr, path string) (int, []byte, error) {
+	c, err := dial(addr, benchKey)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer c.close()
+	return c.do("GET", path, nil)
+}
+
+// addresses are where clients of a measurement go: to the leader, as a client
+// that learned where it is, or with spread to all coordinators in turn.
+func (s *server) addresses(spread bool) []string {
+	if !spread {
+		return []string{s.addr}
+	}
+	var all []string
+	for _, n := range s.nodes {
+		all = append(all, n.api)
+	}
+	return all
 }
 
 func (s *server) createEndpoint() error {
@@ -116,8 +186,16 @@ func (s *server) createEndpoint() error {
 }
 
 func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
+	for _, n := range s.nodes {
+		if n.cmd != nil && n.cmd.Process != nil {
+			_ = n.cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	for _, n := range s.nodes {
+		if n.cmd != nil && n.cmd.Process != nil {
+			_ = n.cmd.Wait()
+		}
+	}
 	_ = os.RemoveAll(s.dir)
 }
 
@@ -133,14 +211,29 @@ type counters struct {
 	rss      float64
 }
 
-// read scrapes /metrics.
+// read adds up what all coordinators of the server spent.
 func (s *server) read() (counters, error) {
-	c, err := dial(s.addr, benchKey)
-	if err != nil {
-		return counters{}, err
+	var sum counters
+	for _, n := range s.nodes {
+		c, err := scrape(n.api)
+		if err != nil {
+			return sum, err
+		}
+		sum.cpu += c.cpu
+		sum.mallocs += c.mallocs
+		sum.syncs += c.syncs
+		sum.logBytes += c.logBytes
+		sum.heapLive += c.heapLive
+		sum.stacks += c.stacks
+		sum.rss += c.rss
+		sum.queued = max(sum.queued, c.queued) // the same jobs on each
 	}
-	defer c.close()
-	status, text, err := c.do("GET", "/metrics", nil)
+	return sum, nil
+}
+
+// scrape reads one coordinator's /metrics.
+func scrape(addr string) (counters, error) {
+	status, text, err := get(addr, "/metrics")
 	if err != nil || status != 200 {
 		return counters{}, fmt.Errorf("cannot read metrics: %d %w", status, err)
 	}
