@@ -70,7 +70,7 @@ func (b *Broker) Run(ctx context.Context) error {
 }
 
 func (b *Broker) serve(ctx context.Context) error {
-	t := newTerm(b.cfg)
+	t := liveTerm(b.cfg)
 	if err := t.build(); err != nil {
 		return err
 	}
@@ -129,11 +129,11 @@ func (b *Broker) Reopen(ctx context.Context, org string, job protocol.JobID) (co
 	if err != nil {
 		return command.Result{}, err
 	}
-	row := b.cfg.Store.Job(job)
-	if row == nil || row.Org != org {
-		return command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}, nil
+	c, refusal := t.reopen(org, job)
+	if c == nil {
+		return refusal, nil
 	}
-	return t.one(ctx, reopenCommand(org, job, row.Run))
+	return t.one(ctx, c)
 }
 
 // Register opens a new life of an agent (DESIGN 3.3). It is answered when the
@@ -162,7 +162,7 @@ func (b *Broker) BeginSync(req *protocol.SyncRequest) func(context.Context) (pro
 	if err != nil {
 		return func(context.Context) (protocol.SyncResponse, error) { return protocol.SyncResponse{}, err }
 	}
-	return t.sync(req)
+	return t.sync(req).wait
 }
 
 // Report takes results and soft state and answers once the results committed.

@@ -117,7 +117,7 @@ func (t *term) tick() {
 	t.queue.Ripe(t.cfg.NowMs())
 	if now >= t.rematchAt {
 		t.rematchAt = never
-		for _, a := range t.agents {
+		for _, a := range t.roster {
 			for _, r := range a.rejected {
 				if r.until > now {
 					t.rematchAt = min(t.rematchAt, r.until)
@@ -154,10 +154,22 @@ func (t *term) arm() {
 	if t.stalledTo > now {
 		next = min(next, t.stalledTo)
 	}
-	if next < t.armedAt {
-		t.armedAt = next
+	if next >= t.armedAt {
+		return
+	}
+	t.armedAt = next
+	if t.timer != nil {
 		t.timer.Reset(time.Duration(max(next-now, 0)) * time.Millisecond)
 	}
+}
+
+// ring does what the timer is for: it fired, or its time came.
+func (t *term) ring() {
+	t.lock()
+	t.armedAt = never
+	t.tick()
+	t.match()
+	t.unlock()
 }
 
 // tickLoop owns the timer until ctx ends.
@@ -168,10 +180,6 @@ func (t *term) tickLoop(ctx context.Context) {
 			return
 		case <-t.timer.C:
 		}
-		t.lock()
-		t.armedAt = never
-		t.tick()
-		t.match()
-		t.unlock()
+		t.ring()
 	}
 }

@@ -51,7 +51,7 @@ func (t *term) whyNot(e *endpoint) []string {
 	var counts [verdicts]int
 	connected := 0
 	now := t.now()
-	for _, a := range t.agents {
+	for _, a := range t.roster {
 		if !a.connected(now) {
 			continue
 		}
@@ -115,7 +115,7 @@ func (t *term) infos() []protocol.AgentInfo {
 	t.lock()
 	now := t.now()
 	out := make([]protocol.AgentInfo, 0, len(t.agents))
-	for _, a := range t.agents {
+	for _, a := range t.roster {
 		if a.row == nil {
 			continue
 		}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/hex"
-	"math/rand/v2"
 
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
@@ -101,7 +100,7 @@ func payload(inline []byte, ref *protocol.BlobRef) (*command.Payload, bool) {
 func hexOf(sum [32]byte) string { return hex.EncodeToString(sum[:]) }
 
 // backOff is when a failed job may be tried again; 0 when it is not a retry.
-func backOff(j *state.Job, f *protocol.Finish, nowMs int64) int64 {
+func (t *term) backOff(j *state.Job, f *protocol.Finish) int64 {
 	retry := f.Outcome == protocol.OutcomeFailed && f.Retryable || f.Outcome == protocol.OutcomeTimeout && j.RetryTimeout
 	if !retry {
 		return 0
@@ -110,5 +109,5 @@ func backOff(j *state.Job, f *protocol.Finish, nowMs int64) int64 {
 	if j.Failures < 6 {
 		limit = min(limit, backOffFirst<<j.Failures)
 	}
-	return nowMs + rand.Int64N(limit) + 1
+	return t.cfg.NowMs() + t.draw(limit) + 1
 }

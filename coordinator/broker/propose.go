@@ -70,14 +70,15 @@ type answer struct {
 	err     error
 }
 
-// await proposes a group and waits. When the caller leaves or the term ends
-// first, the group may still be applied.
-func (t *term) await(ctx context.Context, group ...*command.Command) ([]command.Result, error) {
+// begin proposes a group; its answer comes on the channel.
+func (t *term) begin(group ...*command.Command) <-chan answer {
 	ch := make(chan answer, 1)
 	t.cfg.Proposer.Enqueue(group, func(r []command.Result, err error) { ch <- answer{r, err} })
-	return t.wait(ctx, ch)
+	return ch
 }
 
+// wait returns a proposal's answer. When the caller leaves or the term ends
+// first, the group may still be applied.
 func (t *term) wait(ctx context.Context, ch <-chan answer) ([]command.Result, error) {
 	select {
 	case a := <-ch:
@@ -95,7 +96,7 @@ func (t *term) wait(ctx context.Context, ch <-chan answer) ([]command.Result, er
 }
 
 func (t *term) one(ctx context.Context, c *command.Command) (command.Result, error) {
-	r, err := t.await(ctx, c)
+	r, err := t.wait(ctx, t.begin(c))
 	if err != nil {
 		return command.Result{}, err
 	}
@@ -132,6 +133,16 @@ func cancelCommand(org string, job protocol.JobID) *command.Command {
 
 func reopenCommand(org string, job protocol.JobID, run uint32) *command.Command {
 	return &command.Command{Op: &command.Command_Reopen{Reopen: &command.Reopen{Job: job[:], Org: org, ExpectRun: run}}}
+}
+
+// reopen makes the command that starts a new run; nil, and the refusal, when
+// the organisation has no such job.
+func (t *term) reopen(org string, job protocol.JobID) (*command.Command, command.Result) {
+	row := t.cfg.Store.Job(job)
+	if row == nil || row.Org != org {
+		return nil, command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}
+	}
+	return reopenCommand(org, job, row.Run), command.Result{}
 }
 
 // release proposes to give a lease back, once.

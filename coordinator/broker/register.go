@@ -7,37 +7,82 @@ import (
 	"windlass/protocol"
 )
 
+// registration is one that is under way: first it is proposed, then what it may
+// continue.
+type registration struct {
+	term    *term
+	req     *protocol.RegisterRequest
+	current []protocol.HeldAttempt // set once it is committed
+	from    []protocol.HeldAttempt // whose adoption was proposed
+	adopted []protocol.Adoption
+}
+
 func (t *term) register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error) {
-	none := protocol.RegisterResponse{}
+	r, wait, err := t.beginRegister(&req)
+	if err != nil {
+		return protocol.RegisterResponse{}, err
+	}
+	defer r.end()
+	for wait != nil {
+		results, err := t.wait(ctx, wait)
+		if err != nil {
+			return protocol.RegisterResponse{}, err
+		}
+		if wait, err = r.next(results); err != nil {
+			return protocol.RegisterResponse{}, err
+		}
+	}
+	return r.response(), nil
+}
+
+// beginRegister proposes a registration. What is returned without an error has
+// to be ended.
+func (t *term) beginRegister(req *protocol.RegisterRequest) (*registration, <-chan answer, error) {
 	if req.Agent.IsZero() || req.Incarnation.IsZero() {
-		return none, protocol.Invalid("agent", nil, "A registration names its agent and its incarnation")
+		return nil, nil, protocol.Invalid("agent", nil, "A registration names its agent and its incarnation")
 	}
 	if req.Protocol[0] > protocol.ProtocolMinor || req.Protocol[1] < protocol.MinProtocolMin {
-		return none, protocol.NewError(protocol.CodeUpgradeRequired, "This agent speaks no version of the agent protocol that this coordinator speaks: upgrade the older of the two")
+		return nil, nil, protocol.NewError(protocol.CodeUpgradeRequired, "This agent speaks no version of the agent protocol that this coordinator speaks: upgrade the older of the two")
 	}
 	facts, err := protocol.EncodeJSON(req.Facts)
 	if err != nil {
-		return none, protocol.Invalid("facts", nil, "Must be a JSON object")
+		return nil, nil, protocol.Invalid("facts", nil, "Must be a JSON object")
 	}
-	t.reserve(&req)
-	defer t.unreserve(&req)
-	r, err := t.one(ctx, registerCommand(&req, facts))
-	if err == nil && r.Code != "" {
-		err = protocol.NewError(r.Code, r.Message)
+	t.reserve(req)
+	return &registration{term: t, req: req}, t.begin(registerCommand(req, facts)), nil
+}
+
+// next takes the answer to what was proposed; it returns what to wait for, or
+// nil when the registration is complete.
+func (r *registration) next(results []command.Result) (<-chan answer, error) {
+	if r.from != nil {
+		for i, result := range results {
+			if result.Code == "" {
+				r.adopted = append(r.adopted, protocol.Adoption{Job: r.from[i].Job, From: r.from[i].Attempt, To: result.Attempt})
+			}
+		}
+		return nil, nil
 	}
-	if err != nil {
-		return none, err
+	if results[0].Code != "" {
+		return nil, protocol.NewError(results[0].Code, results[0].Message)
 	}
-	adopted, err := t.adopt(ctx, &req, r.Current)
-	if err != nil {
-		return none, err
+	r.current = results[0].Current
+	group := r.adopt()
+	if len(group) == 0 {
+		return nil, nil
 	}
+	return r.term.begin(group...), nil
+}
+
+func (r *registration) end() { r.term.unreserve(r.req) }
+
+func (r *registration) response() protocol.RegisterResponse {
 	return protocol.RegisterResponse{
-		Current: r.Current, Adopted: adopted,
-		HoldMs: jitter(protocol.SyncHold).Milliseconds(), BeatMs: protocol.BeatPeriod.Milliseconds(),
+		Current: r.current, Adopted: r.adopted,
+		HoldMs: r.term.jitter(protocol.SyncHold).Milliseconds(), BeatMs: protocol.BeatPeriod.Milliseconds(),
 		LeaseMs: protocol.LeaseTerm.Milliseconds(), AckMs: protocol.AckDeadline.Milliseconds(),
-		Minor: min(req.Protocol[1], protocol.ProtocolMinor),
-	}, nil
+		Minor: min(r.req.Protocol[1], protocol.ProtocolMinor),
+	}
 }
 
 // reserve keeps the held jobs out of the queue until the registration knows
@@ -67,40 +112,27 @@ func (t *term) unreserve(req *protocol.RegisterRequest) {
 	t.unlock()
 }
 
-// adopt gives the runs that are queued again, and that the agent still has, a
-// new attempt. It repeats an adoption whose answer was lost.
-func (t *term) adopt(ctx context.Context, req *protocol.RegisterRequest, current []protocol.HeldAttempt) ([]protocol.Adoption, error) {
-	ours := make(map[protocol.HeldAttempt]bool, len(current))
-	for _, h := range current {
+// adopt makes the commands that give the runs that are queued again, and that
+// the agent still has, a new attempt. They repeat an adoption whose answer was lost.
+func (r *registration) adopt() []*command.Command {
+	req := r.req
+	ours := make(map[protocol.HeldAttempt]bool, len(r.current))
+	for _, h := range r.current {
 		ours[h] = true
 	}
 	var group []*command.Command
-	var from []protocol.HeldAttempt
 	for _, h := range req.Held {
-		row := t.cfg.Store.Job(h.Job)
+		row := r.term.cfg.Store.Job(h.Job)
 		if ours[h] || row == nil {
 			continue
 		}
 		again := row.Lease != nil && row.Lease.Agent == req.Agent && row.Lease.Incarnation == req.Incarnation && row.Attempt == h.Attempt+1
 		if again || row.Adoptable && row.Attempt == h.Attempt {
 			group = append(group, adoptCommand(req, h))
-			from = append(from, h)
+			r.from = append(r.from, h)
 		}
 	}
-	if len(group) == 0 {
-		return nil, nil
-	}
-	results, err := t.await(ctx, group...)
-	if err != nil {
-		return nil, err
-	}
-	var adopted []protocol.Adoption
-	for i, r := range results {
-		if r.Code == "" {
-			adopted = append(adopted, protocol.Adoption{Job: from[i].Job, From: from[i].Attempt, To: r.Attempt})
-		}
-	}
-	return adopted, nil
+	return group
 }
 
 func registerCommand(req *protocol.RegisterRequest, facts []byte) *command.Command {

@@ -24,31 +24,43 @@ type receipt struct {
 }
 
 func (t *term) report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error) {
-	finishes := encodeFinishes(&req, t.cfg.NowMs())
-	t.lock()
-	rc, err := t.takeReport(&req, finishes)
-	t.unlock()
+	rc, resp, err := t.beginReport(&req)
 	if err != nil {
 		return protocol.ReportResponse{}, err
+	}
+	var results []command.Result
+	if rc.ch != nil {
+		if results, err = t.wait(ctx, rc.ch); err != nil {
+			return protocol.ReportResponse{}, err
+		}
+	}
+	rc.fill(results)
+	resp.Attempts = append(resp.Attempts, rc.finished...)
+	return resp, nil
+}
+
+// beginReport takes a report in; the answer lacks the results of its finishes.
+func (t *term) beginReport(req *protocol.ReportRequest) (*receipt, protocol.ReportResponse, error) {
+	finishes := encodeFinishes(req, t.cfg.NowMs())
+	t.lock()
+	rc, err := t.takeReport(req, finishes)
+	t.unlock()
+	if err != nil {
+		return nil, protocol.ReportResponse{}, err
 	}
 	resp := protocol.ReportResponse{Stop: rc.stops, Resync: rc.resync, BeatMs: protocol.BeatPeriod.Milliseconds()}
 	if len(rc.updates) > 0 {
 		resp.Attempts = t.cfg.Board.Update(req.Agent, rc.updates)
 	}
 	resp.Attempts = append(resp.Attempts, rc.stale...)
-	if rc.ch != nil {
-		results, err := t.wait(ctx, rc.ch)
-		if err != nil {
-			return protocol.ReportResponse{}, err
-		}
-		rc.fill(results)
-	}
-	resp.Attempts = append(resp.Attempts, rc.finished...)
-	return resp, nil
+	return rc, resp, nil
 }
 
 // fill sets the codes of the results that were proposed.
 func (rc *receipt) fill(results []command.Result) {
+	if rc.ch == nil {
+		return
+	}
 	for i, l := range rc.leases {
 		if l != nil {
 			rc.finished[i].Code = results[0].Code
@@ -126,7 +138,7 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 		case finishes[i].code != "":
 			r.Code, l = finishes[i].code, nil
 		case l != nil:
-			finishes[i].finish.NotBeforeMs = backOff(l.job, f, t.cfg.NowMs())
+			finishes[i].finish.NotBeforeMs = t.backOff(l.job, f)
 			group = append(group, finishes[i].command)
 			l.acked = true
 			t.setFinishing(l, true)

@@ -15,8 +15,16 @@ type submitParts struct {
 	group   [2]*command.Command
 }
 
-// submit proposes the job, fused with its lease when an agent waits for it.
 func (t *term) submit(ctx context.Context, s *command.Submit) (command.Result, error) {
+	r, err := t.wait(ctx, t.beginSubmit(s))
+	if err != nil {
+		return command.Result{}, err
+	}
+	return r[0], nil
+}
+
+// beginSubmit proposes the job, fused with its lease when an agent waits for it.
+func (t *term) beginSubmit(s *command.Submit) <-chan answer {
 	submit := &submitParts{op: command.Command_Submit{Submit: s}}
 	submit.command.Op = &submit.op
 	submit.group[0] = &submit.command
@@ -43,11 +51,7 @@ func (t *term) submit(ctx context.Context, s *command.Submit) (command.Result, e
 	}
 	t.outbox = append(t.outbox, p)
 	t.unlock()
-	r, err := t.wait(ctx, ch)
-	if err != nil {
-		return command.Result{}, err
-	}
-	return r[0], nil
+	return ch
 }
 
 // count keeps the submits that are on their way to the queue.

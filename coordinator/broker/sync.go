@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -67,39 +66,54 @@ func (t *term) known(id protocol.AgentID, inc protocol.Incarnation) (*agent, err
 	return a, nil
 }
 
-// answered is the answer to a sync, or the wait for it.
-type answered func(ctx context.Context) (protocol.SyncResponse, error)
+// answering is a sync that was taken in: its answer, or what waits for it. It
+// keeps nothing of the request but what the answer needs.
+type answering struct {
+	term   *term
+	waiter *waiter // nil when reply is the answer
+	reply  reply
+	seq    uint64
+	have   map[string]uint64
+	hold   time.Duration
+	start  int64 // monotonic
+	fleet  int
+}
 
-// sync takes a statement in. What it returns waits; it keeps nothing of the
-// request but what the answer needs.
-func (t *term) sync(req *protocol.SyncRequest) answered {
+// sync takes a statement in.
+func (t *term) sync(req *protocol.SyncRequest) *answering {
+	s := &answering{term: t, seq: req.Seq, have: req.Endpoints, hold: clampHold(req.HoldMs)}
 	t.lock()
-	start := t.now()
-	w, r, err := t.receive(req, start)
-	fleet := len(t.agents)
+	s.start = t.now()
+	s.waiter, s.reply = t.receive(req, s.start)
+	s.fleet = len(t.agents)
 	t.unlock()
-	if err != nil {
-		return func(context.Context) (protocol.SyncResponse, error) { return protocol.SyncResponse{}, err }
+	return s
+}
+
+// wait returns the answer once there is one.
+func (s *answering) wait(ctx context.Context) (protocol.SyncResponse, error) {
+	r := s.reply
+	if s.waiter != nil {
+		var err error
+		if r, err = s.term.park(ctx, s.waiter, s.hold); err != nil {
+			return protocol.SyncResponse{}, err
+		}
 	}
-	seq, have, hold := req.Seq, req.Endpoints, clampHold(req.HoldMs)
-	return func(ctx context.Context) (protocol.SyncResponse, error) {
-		if w != nil {
-			if r, err = t.park(ctx, w, hold); err != nil {
-				return protocol.SyncResponse{}, err
-			}
-		}
-		if r.err != nil {
-			return protocol.SyncResponse{}, r.err
-		}
-		resp := protocol.SyncResponse{
-			Seq: seq, Stop: r.stops,
-			HoldMs:   jitter(protocol.SyncHold).Milliseconds(),
-			SpreadMs: max(int64(fleet)*1000/spreadRate, minSpread),
-		}
-		t.assignments(&resp, r.assign, have)
-		resp.ParkedMs = t.now() - start
-		return resp, nil
+	return s.response(r)
+}
+
+func (s *answering) response(r reply) (protocol.SyncResponse, error) {
+	if r.err != nil {
+		return protocol.SyncResponse{}, r.err
 	}
+	resp := protocol.SyncResponse{
+		Seq: s.seq, Stop: r.stops,
+		HoldMs:   s.term.jitter(protocol.SyncHold).Milliseconds(),
+		SpreadMs: max(int64(s.fleet)*1000/spreadRate, minSpread),
+	}
+	s.term.assignments(&resp, r.assign, s.have)
+	resp.ParkedMs = s.term.now() - s.start
+	return resp, nil
 }
 
 func clampHold(ms int64) time.Duration {
@@ -110,22 +124,22 @@ func clampHold(ms int64) time.Duration {
 }
 
 // jitter spreads d by a fifth to each side.
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1)
+func (t *term) jitter(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(t.draw(int64(2*d/5)+1))
 }
 
 // receive takes a statement in. It returns a waiter when there is nothing to
 // tell, else the reply.
-func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply, error) {
+func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply) {
 	a, err := t.known(req.Agent, req.Incarnation)
 	if err != nil {
-		return nil, reply{}, err
+		return nil, reply{err: err}
 	}
 	if req.Seq <= a.seq {
-		return nil, reply{}, nil
+		return nil, reply{}
 	}
 	if t.adoptable(a, req.Held) {
-		return nil, reply{}, errUnknown()
+		return nil, reply{err: errUnknown()}
 	}
 	if a.waiter != nil {
 		t.wake(a, reply{}) // superseded
@@ -138,13 +152,13 @@ func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply, er
 	stops, fresh := t.stops(a, req.Held, now)
 	if len(assign) > 0 || fresh {
 		t.match()
-		return nil, reply{assign: assign, stops: stops}, nil
+		return nil, reply{assign: assign, stops: stops}
 	}
 	a.waiter = &waiter{agent: a, since: now, stops: stops, ch: make(chan *reply, 1)}
 	t.parked++
 	t.reseat(a)
 	t.match()
-	return a.waiter, reply{}, nil
+	return a.waiter, reply{}
 }
 
 // state renews the leases that a statement lists and replaces the capacity by

@@ -111,6 +111,7 @@ func (t *term) agent(id protocol.AgentID) *agent {
 	if a == nil {
 		a = &agent{id: id}
 		t.agents[id] = a
+		t.roster = append(t.roster, a)
 	}
 	return a
 }
@@ -250,7 +251,7 @@ func (t *term) applyEndpoint(e *endpoint, row *state.Endpoint) {
 		return
 	}
 	// Rare, so every waiting agent is asked whether it is still warm.
-	for _, a := range t.agents {
+	for _, a := range t.roster {
 		if a.waiter != nil {
 			t.unseat(a)
 			t.reseat(a)

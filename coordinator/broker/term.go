@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -17,9 +18,11 @@ import (
 // and forgotten when it ends.
 type term struct {
 	cfg   Config
-	start time.Time     // the origin of monotonic time
-	ended chan struct{} // closed when whoever waits must be told NO_LEADER
+	now   func() int64        // milliseconds of monotonic time: leases do not follow the wall clock
+	draw  func(n int64) int64 // uniform in [0, n)
+	ended chan struct{}       // closed when whoever waits must be told NO_LEADER
 	fits  func(queue.Endpoint) bool
+	timer *time.Timer // nil when a Driver steps the term
 
 	mu        sync.Mutex
 	cursor    *state.Cursor
@@ -29,6 +32,7 @@ type term struct {
 	byNumber  []*endpoint
 	orgs      map[string]queue.Org
 	agents    map[protocol.AgentID]*agent
+	roster    []*agent // the same in the order in which they were met: no step depends on a map's order
 	classes   []*class
 	leases    map[protocol.JobID]*lease
 	grants    map[protocol.JobID]*grant
@@ -45,15 +49,22 @@ type term struct {
 	expiry    leaseHeap
 	stalledTo int64 // no lease is proposed before: the log just failed
 	rematchAt int64 // a rejection ends; never when there is none
-	timer     *time.Timer
 	armedAt   int64
 }
 
 const never = math.MaxInt64
 
-func newTerm(cfg Config) *term {
+// liveTerm is a term in the time of this machine.
+func liveTerm(cfg Config) *term {
+	start := time.Now()
+	t := newTerm(cfg, func() int64 { return time.Since(start).Milliseconds() }, rand.Int64N)
+	t.timer = time.NewTimer(time.Hour)
+	return t
+}
+
+func newTerm(cfg Config, now func() int64, draw func(n int64) int64) *term {
 	t := &term{
-		cfg: cfg, start: time.Now(), ended: make(chan struct{}),
+		cfg: cfg, now: now, draw: draw, ended: make(chan struct{}),
 		queue:     queue.New(),
 		endpoints: make(map[endpointKey]*endpoint),
 		orgs:      make(map[string]queue.Org),
@@ -62,7 +73,6 @@ func newTerm(cfg Config) *term {
 		grants:    make(map[protocol.JobID]*grant),
 		reserved:  make(map[protocol.JobID]int),
 		rematchAt: never, armedAt: never,
-		timer: time.NewTimer(time.Hour),
 	}
 	t.fits = func(no queue.Endpoint) bool {
 		_, _, ok := t.pick(t.byNumber[no])
@@ -70,9 +80,6 @@ func newTerm(cfg Config) *term {
 	}
 	return t
 }
-
-// now is milliseconds of monotonic time: leases do not follow the wall clock.
-func (t *term) now() int64 { return time.Since(t.start).Milliseconds() }
 
 // build takes in a whole view. Subscribing before the view is taken means that
 // a restore in between ends the cursor; batches that both show are skipped.
@@ -139,15 +146,22 @@ func (t *term) feedLoop(ctx context.Context) error {
 		if _, err := wake.Next(ctx); err != nil {
 			return err
 		}
-		t.lock()
-		t.match()
-		t.unlock()
+		t.feed()
 	}
+}
+
+// feed takes in what was applied and grants what it allows.
+func (t *term) feed() {
+	t.lock()
+	t.match()
+	t.unlock()
 }
 
 // end answers everybody; what they proposed may still be applied.
 func (t *term) end() {
-	t.timer.Stop()
+	if t.timer != nil {
+		t.timer.Stop()
+	}
 	close(t.ended)
 }
 
