@@ -61,6 +61,8 @@ func samples() map[string]*Command {
 		"delete_endpoint": {Op: &Command_DeleteEndpoint{DeleteEndpoint: &DeleteEndpoint{Org: "org_default", Id: "ep_echo"}}},
 		"evict":           {Op: &Command_Evict{Evict: &Evict{Jobs: [][]byte{id(1), id(4)}}}},
 		"put_settings":    {Op: &Command_PutSettings{PutSettings: &PutSettings{MaxBytes: 1 << 30}}},
+		"checkpoint":      {Op: &Command_Checkpoint{Checkpoint: &Checkpoint{}}},
+		"set_feature":     {Op: &Command_SetFeature{SetFeature: &SetFeature{Level: 2}}},
 	}
 }
 
@@ -178,6 +180,10 @@ func TestNewerEntriesAreRefused(t *testing.T) {
 	nested := samples()["finish"]
 	withUnknown(nested.GetFinish().GetChunks())
 	cases["field of a payload"] = sealed(1, body(batchOf(nested)))
+	segment, archived := samples()["archive"], samples()["archive"]
+	withUnknown(segment.GetArchive().GetSegment())
+	withUnknown(archived.GetArchive().GetJobs()[1])
+	cases["field of a segment"], cases["field of an archived job"] = sealed(1, body(batchOf(segment))), sealed(1, body(batchOf(archived)))
 	for name, entry := range cases {
 		if _, err := Unmarshal(entry); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%s: %v, want ErrUnknown", name, err)
@@ -230,7 +236,31 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 			m["put_settings"].GetPutSettings().MaxBytes = -1
 			return m["put_settings"]
 		},
+		"level": func(m map[string]*Command) *Command {
+			m["set_feature"].GetSetFeature().Level = 0
+			return m["set_feature"]
+		},
 	}
+	for name, change := range map[string]func(*Archive){
+		"segment number": func(a *Archive) { a.Segment.Number = 8 },
+		"no number":      func(a *Archive) { a.Number, a.Segment = 0, nil },
+		"replaces newer": func(a *Archive) { a.Replaces[0] = 9 },
+		"replaces alone": func(a *Archive) { a.Segment = nil },
+		"segment hash":   func(a *Archive) { a.Segment.Sha256 = id(1) },
+		"index hash":     func(a *Archive) { a.Segment.IndexSha256 = nil },
+		"index offset":   func(a *Archive) { a.Segment.IndexOffset = a.Segment.Size },
+		"segment range":  func(a *Archive) { a.Segment.First = id(5) },
+		"segment ends":   func(a *Archive) { a.Segment.OldestEndMs = a.Segment.NewestEndMs + 1 },
+		"empty segment":  func(a *Archive) { a.Segment.Jobs = 0 },
+		"archived job":   func(a *Archive) { a.Jobs[1].Job = nil },
+	} {
+		cases[name] = func(m map[string]*Command) *Command { change(m["archive"].GetArchive()); return m["archive"] }
+	}
+	cases["dropped number"] = func(m map[string]*Command) *Command {
+		m["drop_segment"].GetDropSegment().Numbers[0] = 0
+		return m["drop_segment"]
+	}
+	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
 	for name, make := range cases {
 		c := make(samples())
 		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {

@@ -53,6 +53,17 @@ func Check(c *Command) error {
 		if op.PutSettings.GetMaxBytes() < 0 {
 			err = fmt.Errorf("max_bytes must not be negative")
 		}
+	case *Command_Checkpoint:
+	case *Command_SetFeature:
+		if op.SetFeature.GetLevel() == 0 {
+			err = fmt.Errorf("level must not be zero")
+		}
+	case *Command_Archive:
+		err = checkArchive(op.Archive)
+	case *Command_DropSegment:
+		err = checkDropSegment(op.DropSegment)
+	case *Command_Recall:
+		err = checkRecall(op.Recall)
 	default:
 		err = fmt.Errorf("it has no operation")
 	}
@@ -194,6 +205,10 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Evict)
 	case *Command_PutSettings:
 		return anyUnknown(op.PutSettings)
+	case *Command_Checkpoint:
+		return anyUnknown(op.Checkpoint)
+	case *Command_SetFeature:
+		return anyUnknown(op.SetFeature)
 	}
 	return true // no operation, or one that is not known here
 }

@@ -150,6 +150,11 @@ type Command struct {
 	//	*Command_DeleteEndpoint
 	//	*Command_Evict
 	//	*Command_PutSettings
+	//	*Command_Archive
+	//	*Command_DropSegment
+	//	*Command_Recall
+	//	*Command_Checkpoint
+	//	*Command_SetFeature
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -309,6 +314,51 @@ func (x *Command) GetPutSettings() *PutSettings {
 	return nil
 }
 
+func (x *Command) GetArchive() *Archive {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Archive); ok {
+			return x.Archive
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDropSegment() *DropSegment {
+	if x != nil {
+		if x, ok := x.Op.(*Command_DropSegment); ok {
+			return x.DropSegment
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecall() *Recall {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Recall); ok {
+			return x.Recall
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Checkpoint); ok {
+			return x.Checkpoint
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetFeature() *SetFeature {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetFeature); ok {
+			return x.SetFeature
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -365,6 +415,26 @@ type Command_PutSettings struct {
 	PutSettings *PutSettings `protobuf:"bytes,13,opt,name=put_settings,json=putSettings,proto3,oneof"`
 }
 
+type Command_Archive struct {
+	Archive *Archive `protobuf:"bytes,16,opt,name=archive,proto3,oneof"`
+}
+
+type Command_DropSegment struct {
+	DropSegment *DropSegment `protobuf:"bytes,17,opt,name=drop_segment,json=dropSegment,proto3,oneof"`
+}
+
+type Command_Recall struct {
+	Recall *Recall `protobuf:"bytes,18,opt,name=recall,proto3,oneof"`
+}
+
+type Command_Checkpoint struct {
+	Checkpoint *Checkpoint `protobuf:"bytes,14,opt,name=checkpoint,proto3,oneof"`
+}
+
+type Command_SetFeature struct {
+	SetFeature *SetFeature `protobuf:"bytes,15,opt,name=set_feature,json=setFeature,proto3,oneof"`
+}
+
 func (*Command_Submit) isCommand_Op() {}
 
 func (*Command_Lease) isCommand_Op() {}
@@ -390,6 +460,16 @@ func (*Command_DeleteEndpoint) isCommand_Op() {}
 func (*Command_Evict) isCommand_Op() {}
 
 func (*Command_PutSettings) isCommand_Op() {}
+
+func (*Command_Archive) isCommand_Op() {}
+
+func (*Command_DropSegment) isCommand_Op() {}
+
+func (*Command_Recall) isCommand_Op() {}
+
+func (*Command_Checkpoint) isCommand_Op() {}
+
+func (*Command_SetFeature) isCommand_Op() {}
 
 // Payload is opaque bytes: inline, or a blob that was stored before.
 type Payload struct {
@@ -1596,6 +1676,445 @@ func (x *PutSettings) GetMaxBytes() int64 {
 	return 0
 }
 
+// Checkpoint changes nothing: every node computes the digest of its state as it
+// is right after the entry that holds it, and the nodes compare.
+type Checkpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Checkpoint) Reset() {
+	*x = Checkpoint{}
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Checkpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Checkpoint) ProtoMessage() {}
+
+func (x *Checkpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
+func (*Checkpoint) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{18}
+}
+
+// SetFeature raises the feature level of the cluster; it never falls. A node
+// that does not support the level stops.
+type SetFeature struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetFeature) Reset() {
+	*x = SetFeature{}
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetFeature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetFeature) ProtoMessage() {}
+
+func (x *SetFeature) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetFeature.ProtoReflect.Descriptor instead.
+func (*SetFeature) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetFeature) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// Segment is an archive file that is durable: see coordinator/archive.
+type Segment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // one above that of the newest segment: the compare-and-set
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`  // of the blob; 32 bytes
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`     // of the blob
+	IndexOffset   int64                  `protobuf:"varint,4,opt,name=index_offset,json=indexOffset,proto3" json:"index_offset,omitempty"`
+	IndexSha256   []byte                 `protobuf:"bytes,5,opt,name=index_sha256,json=indexSha256,proto3" json:"index_sha256,omitempty"` // of the blob from index_offset to its end; 32 bytes
+	First         []byte                 `protobuf:"bytes,6,opt,name=first,proto3" json:"first,omitempty"`                                // smallest job in it
+	Last          []byte                 `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`                                  // largest
+	Jobs          uint32                 `protobuf:"varint,8,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	OldestEndMs   int64                  `protobuf:"varint,9,opt,name=oldest_end_ms,json=oldestEndMs,proto3" json:"oldest_end_ms,omitempty"` // of the job that ended first
+	NewestEndMs   int64                  `protobuf:"varint,10,opt,name=newest_end_ms,json=newestEndMs,proto3" json:"newest_end_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Segment) Reset() {
+	*x = Segment{}
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Segment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Segment) ProtoMessage() {}
+
+func (x *Segment) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
+func (*Segment) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Segment) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Segment) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *Segment) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Segment) GetIndexOffset() int64 {
+	if x != nil {
+		return x.IndexOffset
+	}
+	return 0
+}
+
+func (x *Segment) GetIndexSha256() []byte {
+	if x != nil {
+		return x.IndexSha256
+	}
+	return nil
+}
+
+func (x *Segment) GetFirst() []byte {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Segment) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Segment) GetJobs() uint32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Segment) GetOldestEndMs() int64 {
+	if x != nil {
+		return x.OldestEndMs
+	}
+	return 0
+}
+
+func (x *Segment) GetNewestEndMs() int64 {
+	if x != nil {
+		return x.NewestEndMs
+	}
+	return 0
+}
+
+// Archived is a row as it was written to a segment.
+type Archived struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of its last change
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Archived) Reset() {
+	*x = Archived{}
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Archived) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Archived) ProtoMessage() {}
+
+func (x *Archived) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Archived.ProtoReflect.Descriptor instead.
+func (*Archived) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Archived) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Archived) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Archive records a segment, or names one that is recorded, and removes rows
+// that are in it: CAS on (terminal, index) for each of them.
+type Archive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Segment       *Segment               `protobuf:"bytes,2,opt,name=segment,proto3" json:"segment,omitempty"`           // of that number, the first time
+	Replaces      []uint64               `protobuf:"varint,3,rep,packed,name=replaces,proto3" json:"replaces,omitempty"` // with segment: those that were merged into it
+	Jobs          []*Archived            `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Archive) Reset() {
+	*x = Archive{}
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Archive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Archive) ProtoMessage() {}
+
+func (x *Archive) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Archive.ProtoReflect.Descriptor instead.
+func (*Archive) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Archive) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Archive) GetSegment() *Segment {
+	if x != nil {
+		return x.Segment
+	}
+	return nil
+}
+
+func (x *Archive) GetReplaces() []uint64 {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *Archive) GetJobs() []*Archived {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// DropSegment forgets segments all of whose jobs ended before the given time.
+type DropSegment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Numbers       []uint64               `protobuf:"varint,1,rep,packed,name=numbers,proto3" json:"numbers,omitempty"`
+	EndedBeforeMs int64                  `protobuf:"varint,2,opt,name=ended_before_ms,json=endedBeforeMs,proto3" json:"ended_before_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropSegment) Reset() {
+	*x = DropSegment{}
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropSegment) ProtoMessage() {}
+
+func (x *DropSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropSegment.ProtoReflect.Descriptor instead.
+func (*DropSegment) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DropSegment) GetNumbers() []uint64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+func (x *DropSegment) GetEndedBeforeMs() int64 {
+	if x != nil {
+		return x.EndedBeforeMs
+	}
+	return 0
+}
+
+// Recall brings an archived row back: CAS on no row being there, and no segment
+// above newest that may hold a later state of the job.
+type Recall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`  // as it is in the segment
+	Newest        uint64                 `protobuf:"varint,3,opt,name=newest,proto3" json:"newest,omitempty"` // number of the newest segment when the record was read
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recall) Reset() {
+	*x = Recall{}
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recall) ProtoMessage() {}
+
+func (x *Recall) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recall.ProtoReflect.Descriptor instead.
+func (*Recall) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Recall) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Recall) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *Recall) GetNewest() uint64 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -1603,7 +2122,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x9d\x06\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xdc\b\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -1619,7 +2138,15 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	" \x01(\v2 .windlass.command.v1.PutEndpointH\x00R\vputEndpoint\x12N\n" +
 	"\x0fdelete_endpoint\x18\v \x01(\v2#.windlass.command.v1.DeleteEndpointH\x00R\x0edeleteEndpoint\x122\n" +
 	"\x05evict\x18\f \x01(\v2\x1a.windlass.command.v1.EvictH\x00R\x05evict\x12E\n" +
-	"\fput_settings\x18\r \x01(\v2 .windlass.command.v1.PutSettingsH\x00R\vputSettingsB\x04\n" +
+	"\fput_settings\x18\r \x01(\v2 .windlass.command.v1.PutSettingsH\x00R\vputSettings\x128\n" +
+	"\aarchive\x18\x10 \x01(\v2\x1c.windlass.command.v1.ArchiveH\x00R\aarchive\x12E\n" +
+	"\fdrop_segment\x18\x11 \x01(\v2 .windlass.command.v1.DropSegmentH\x00R\vdropSegment\x125\n" +
+	"\x06recall\x18\x12 \x01(\v2\x1b.windlass.command.v1.RecallH\x00R\x06recall\x12A\n" +
+	"\n" +
+	"checkpoint\x18\x0e \x01(\v2\x1f.windlass.command.v1.CheckpointH\x00R\n" +
+	"checkpoint\x12B\n" +
+	"\vset_feature\x18\x0f \x01(\v2\x1f.windlass.command.v1.SetFeatureH\x00R\n" +
+	"setFeatureB\x04\n" +
 	"\x02op\"M\n" +
 	"\aPayload\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
@@ -1726,7 +2253,39 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05Evict\x12\x12\n" +
 	"\x04jobs\x18\x01 \x03(\fR\x04jobs\"*\n" +
 	"\vPutSettings\x12\x1b\n" +
-	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytesB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytes\"\f\n" +
+	"\n" +
+	"Checkpoint\"\"\n" +
+	"\n" +
+	"SetFeature\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"\x99\x02\n" +
+	"\aSegment\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12!\n" +
+	"\findex_offset\x18\x04 \x01(\x03R\vindexOffset\x12!\n" +
+	"\findex_sha256\x18\x05 \x01(\fR\vindexSha256\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\fR\x05first\x12\x12\n" +
+	"\x04last\x18\a \x01(\fR\x04last\x12\x12\n" +
+	"\x04jobs\x18\b \x01(\rR\x04jobs\x12\"\n" +
+	"\roldest_end_ms\x18\t \x01(\x03R\voldestEndMs\x12\"\n" +
+	"\rnewest_end_ms\x18\n" +
+	" \x01(\x03R\vnewestEndMs\"2\n" +
+	"\bArchived\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xa8\x01\n" +
+	"\aArchive\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x126\n" +
+	"\asegment\x18\x02 \x01(\v2\x1c.windlass.command.v1.SegmentR\asegment\x12\x1a\n" +
+	"\breplaces\x18\x03 \x03(\x04R\breplaces\x121\n" +
+	"\x04jobs\x18\x04 \x03(\v2\x1d.windlass.command.v1.ArchivedR\x04jobs\"O\n" +
+	"\vDropSegment\x12\x18\n" +
+	"\anumbers\x18\x01 \x03(\x04R\anumbers\x12&\n" +
+	"\x0fended_before_ms\x18\x02 \x01(\x03R\rendedBeforeMs\"J\n" +
+	"\x06Recall\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\x12\x16\n" +
+	"\x06newest\x18\x03 \x01(\x04R\x06newestB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -1741,7 +2300,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),    // 0: windlass.command.v1.Release.Reason
 	(*Batch)(nil),          // 1: windlass.command.v1.Batch
@@ -1762,6 +2321,13 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*DeleteEndpoint)(nil), // 16: windlass.command.v1.DeleteEndpoint
 	(*Evict)(nil),          // 17: windlass.command.v1.Evict
 	(*PutSettings)(nil),    // 18: windlass.command.v1.PutSettings
+	(*Checkpoint)(nil),     // 19: windlass.command.v1.Checkpoint
+	(*SetFeature)(nil),     // 20: windlass.command.v1.SetFeature
+	(*Segment)(nil),        // 21: windlass.command.v1.Segment
+	(*Archived)(nil),       // 22: windlass.command.v1.Archived
+	(*Archive)(nil),        // 23: windlass.command.v1.Archive
+	(*DropSegment)(nil),    // 24: windlass.command.v1.DropSegment
+	(*Recall)(nil),         // 25: windlass.command.v1.Recall
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	2,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
@@ -1778,18 +2344,25 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	16, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
 	17, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
 	18, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
-	3,  // 14: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	4,  // 15: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	3,  // 16: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	3,  // 17: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	3,  // 18: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	0,  // 19: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	5,  // 20: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	23, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
+	24, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
+	25, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
+	19, // 17: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
+	20, // 18: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
+	3,  // 19: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	4,  // 20: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	3,  // 21: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	3,  // 22: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	3,  // 23: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	0,  // 24: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	5,  // 25: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	21, // 26: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	22, // 27: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -1811,6 +2384,11 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_DeleteEndpoint)(nil),
 		(*Command_Evict)(nil),
 		(*Command_PutSettings)(nil),
+		(*Command_Archive)(nil),
+		(*Command_DropSegment)(nil),
+		(*Command_Recall)(nil),
+		(*Command_Checkpoint)(nil),
+		(*Command_SetFeature)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1818,7 +2396,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -13,16 +13,19 @@ type step struct {
 	txn   *state.Txn
 	index uint64
 	clock int64
+
+	checkpoint bool // the state after this log is one to compare
 }
 
-func apply(txn *state.Txn, index uint64, batch *command.Batch) []command.Result {
+// apply applies one batch and reports whether it holds a checkpoint.
+func apply(txn *state.Txn, index uint64, batch *command.Batch) ([]command.Result, bool) {
 	s := step{txn: txn, index: index, clock: txn.Clock(batch.GetClockMs())}
 	results := make([]command.Result, len(batch.GetCommands()))
 	for i, c := range batch.GetCommands() {
 		results[i] = s.one(c)
 		results[i].Index = index
 	}
-	return results
+	return results, s.checkpoint
 }
 
 func (s *step) one(c *command.Command) command.Result {
@@ -53,6 +56,11 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.evict(op.Evict)
 	case *command.Command_PutSettings:
 		return s.putSettings(op.PutSettings)
+	case *command.Command_Checkpoint:
+		s.checkpoint = true
+		return replayed()
+	case *command.Command_SetFeature:
+		return s.setFeature(op.SetFeature)
 	}
 	panic(fmt.Errorf("cannot apply command %T: %w", c.GetOp(), command.ErrUnknown))
 }

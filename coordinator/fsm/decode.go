@@ -14,7 +14,7 @@ import (
 func metaOf(m *HeaderRecord) state.Meta {
 	return state.Meta{
 		Index: m.GetIndex(), ClockMs: m.GetClockMs(), Seq: m.GetSeq(), Revision: m.GetRevision(),
-		Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
+		Feature: m.GetFeature(), Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
 	}
 }
 

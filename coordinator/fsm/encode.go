@@ -7,6 +7,7 @@ import (
 func headerRecord(m state.Meta) *HeaderRecord {
 	return &HeaderRecord{
 		Index: m.Index, ClockMs: m.ClockMs, Seq: m.Seq, Revision: m.Revision, MaxBytes: m.Settings.MaxBytes,
+		Feature: m.Feature,
 	}
 }
 

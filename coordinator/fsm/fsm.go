@@ -41,13 +41,16 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	if len(logs) == 0 {
 		return responses
 	}
-	txn := f.store.Begin()
+	txn, open := f.store.Begin(), true
 	last := f.store.View().Index()
 	for i, log := range logs {
 		if log.Index <= last {
 			panic(fmt.Errorf("cannot apply log %d: log %d was applied before", log.Index, last))
 		}
 		last = log.Index
+		if !open {
+			txn, open = f.store.Begin(), true
+		}
 		if log.Type != raft.LogCommand {
 			continue
 		}
@@ -55,9 +58,18 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		if err != nil {
 			panic(fmt.Errorf("cannot apply log %d of term %d: %w; this node's data must be replaced from its peers or a backup", log.Index, log.Term, err))
 		}
-		responses[i] = apply(txn, log.Index, batch)
+		var checkpoint bool
+		if responses[i], checkpoint = apply(txn, log.Index, batch); checkpoint {
+			// Every node must see the state at exactly this log, however raft
+			// grouped the logs.
+			txn.Commit(last)
+			f.store.MarkCheckpoint()
+			open = false
+		}
 	}
-	txn.Commit(last)
+	if open {
+		txn.Commit(last)
+	}
 	return responses
 }
 

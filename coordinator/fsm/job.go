@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"fmt"
+
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
 	"windlass/protocol"
@@ -114,6 +116,20 @@ func (s *step) putSettings(c *command.PutSettings) command.Result {
 	}
 	settings.MaxBytes = c.GetMaxBytes()
 	s.txn.SetSettings(settings)
+	return command.Result{}
+}
+
+// setFeature raises the level. Above what this version supports, going on would
+// end at the first entry that it does not know: it stops here, with a remedy.
+func (s *step) setFeature(c *command.SetFeature) command.Result {
+	level := c.GetLevel()
+	if err := command.SupportsFeature(level); err != nil {
+		panic(fmt.Errorf("cannot apply log %d: %w (%w)", s.index, err, command.ErrUnknown))
+	}
+	if level <= max(s.txn.Feature(), command.FeatureBase) {
+		return replayed()
+	}
+	s.txn.SetFeature(level)
 	return command.Result{}
 }
 

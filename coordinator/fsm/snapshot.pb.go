@@ -32,6 +32,7 @@ type HeaderRecord struct {
 	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
 	Revision      uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"` // highest revision of a deleted endpoint
 	MaxBytes      int64                  `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Feature       uint32                 `protobuf:"varint,6,opt,name=feature,proto3" json:"feature,omitempty"` // replicated feature level
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -97,6 +98,13 @@ func (x *HeaderRecord) GetRevision() uint64 {
 func (x *HeaderRecord) GetMaxBytes() int64 {
 	if x != nil {
 		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *HeaderRecord) GetFeature() uint32 {
+	if x != nil {
+		return x.Feature
 	}
 	return 0
 }
@@ -1076,13 +1084,14 @@ var File_coordinator_fsm_snapshot_proto protoreflect.FileDescriptor
 
 const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\x8a\x01\n" +
+	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\xa4\x01\n" +
 	"\fHeaderRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x19\n" +
 	"\bclock_ms\x18\x02 \x01(\x03R\aclockMs\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x12\x1b\n" +
-	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\"\x8c\x01\n" +
+	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x18\n" +
+	"\afeature\x18\x06 \x01(\rR\afeature\"\x8c\x01\n" +
 	"\x0eEndpointRecord\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +

@@ -87,7 +87,9 @@ func TestSnapshotRoundTrip(t *testing.T) {
 
 // TestGoldenSnapshot keeps version 1 readable: the file is never rewritten.
 func TestGoldenSnapshot(t *testing.T) {
-	const digest = "f40273e32c91474430553227d7bd19a1768a4c59d6f55e99f9311569fc9c0f47"
+	// Of state.DigestVersion 1. When this changes, that must be raised, or nodes
+	// of two versions would take each other for damaged.
+	const digest = "42e133a78558e1db5e093bfd9989c90a18e5907f2197aaa8c50c9beb9c386d18"
 	file := filepath.Join("testdata", "v1.snapshot")
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) && *update {

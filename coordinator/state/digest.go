@@ -9,6 +9,10 @@ import (
 	"windlass/protocol"
 )
 
+// DigestVersion is the encoding that Digest hashes. It is raised with every change
+// of it, so that nodes of two versions know that they cannot compare.
+const DigestVersion = 1
+
 // Digest returns a hash over every row in key order and over what is beside the
 // rows except the raft index and the clock, which move even when every command
 // of a batch is refused. Nodes with equal applied index have equal digests.
@@ -16,7 +20,7 @@ func (v *View) Digest() [32]byte {
 	d := digest{h: sha256.New()}
 	d.number(v.meta.Seq)
 	d.number(v.meta.Revision)
-	d.number(uint64(v.meta.Settings.MaxBytes))
+	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
 	for _, e := range v.Endpoints("") {
 		d.endpoint(e)
 	}

@@ -168,5 +168,6 @@ type Meta struct {
 	ClockMs  int64  // the newest batch's clock
 	Seq      uint64 // of the newest submission
 	Revision uint64 // highest revision of a deleted endpoint
+	Feature  uint32 // replicated feature level; 0: none was ever set
 	Settings Settings
 }

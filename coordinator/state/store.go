@@ -11,7 +11,8 @@ import (
 // Store is the replicated state of one node: any number of readers, one writer
 // (the FSM).
 type Store struct {
-	view atomic.Pointer[View] // replaced as a whole by every commit and restore
+	view       atomic.Pointer[View] // replaced as a whole by every commit and restore
+	checkpoint atomic.Pointer[View] // as it was at the newest checkpoint, until somebody takes it
 
 	// The writer's alone.
 	db     *memdb.MemDB
@@ -47,3 +48,12 @@ func (s *Store) Replace(b *Builder, meta Meta) {
 	s.view.Store(fresh.view.Load())
 	close(old.feed.abandoned)
 }
+
+// MarkCheckpoint keeps the newest View for TakeCheckpoint. Only the FSM calls it,
+// right after the commit of the entry that is the checkpoint.
+func (s *Store) MarkCheckpoint() { s.checkpoint.Store(s.view.Load()) }
+
+// TakeCheckpoint returns the View at the newest checkpoint, once: whoever takes
+// it lets go of it soon, because it keeps every row of that moment in memory. nil:
+// there was none since the last call.
+func (s *Store) TakeCheckpoint() *View { return s.checkpoint.Swap(nil) }

@@ -87,6 +87,12 @@ func (t *Txn) Settings() Settings { return t.meta.Settings }
 // SetSettings replaces the replicated limits.
 func (t *Txn) SetSettings(s Settings) { t.meta.Settings = s }
 
+// Feature returns the replicated feature level, 0 when none was ever set.
+func (t *Txn) Feature() uint32 { return t.meta.Feature }
+
+// SetFeature sets the replicated feature level.
+func (t *Txn) SetFeature(level uint32) { t.meta.Feature = level }
+
 // Clock moves the FSM clock forward to the batch's and returns it; it never
 // goes back.
 func (t *Txn) Clock(batchMs int64) int64 {

@@ -1,0 +1,47 @@
+package command
+
+import "fmt"
+
+// The feature levels. A cluster has one replicated level, which its leader
+// raises once every coordinator supports the next one; a command above it is
+// never proposed, so that a coordinator of the version before never meets an
+// entry that it cannot apply. A level is added together with its first command
+// and never taken away while FeatureMin is below it.
+const (
+	// FeatureBase is every command up to SetFeature. It is the level of a state
+	// that never heard of levels.
+	FeatureBase uint32 = 1
+
+	// FeatureMin and FeatureMax are what this version supports.
+	FeatureMin = FeatureBase
+	FeatureMax = FeatureBase
+)
+
+// Feature is the level that a command needs.
+func Feature(c *Command) uint32 {
+	switch c.GetOp().(type) {
+	default:
+		return FeatureBase
+	}
+}
+
+// FeatureError says that a cluster's feature level is outside of what this
+// version supports, so that it must not take part.
+type FeatureError struct {
+	Level uint32 // of the cluster
+}
+
+// Error implements error; it ends with the remedy.
+func (e *FeatureError) Error() string {
+	return fmt.Sprintf("the cluster has feature level %d, and this version supports %d to %d: start the version that the other coordinators run",
+		e.Level, FeatureMin, FeatureMax)
+}
+
+// SupportsFeature returns a *FeatureError when this version cannot take part in
+// a cluster of that level. 0 is a state that never heard of levels.
+func SupportsFeature(level uint32) error {
+	if level = max(level, FeatureBase); level < FeatureMin || level > FeatureMax {
+		return &FeatureError{Level: level}
+	}
+	return nil
+}
