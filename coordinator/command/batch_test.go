@@ -63,6 +63,15 @@ func samples() map[string]*Command {
 		"put_settings":    {Op: &Command_PutSettings{PutSettings: &PutSettings{MaxBytes: 1 << 30}}},
 		"checkpoint":      {Op: &Command_Checkpoint{Checkpoint: &Checkpoint{}}},
 		"set_feature":     {Op: &Command_SetFeature{SetFeature: &SetFeature{Level: 2}}},
+		"archive": {Op: &Command_Archive{Archive: &Archive{
+			Number: 9, Replaces: []uint64{7, 8}, Jobs: []*Archived{{Job: id(1), Index: 40}, {Job: id(4), Index: 41}},
+			Segment: &Segment{
+				Number: 9, Sha256: hash(), Size: 100_000, IndexOffset: 90_000, IndexSha256: hash(), First: id(1), Last: id(4), Jobs: 2,
+				OldestEndMs: 1_700_000_000_000, NewestEndMs: 1_700_000_001_000,
+			},
+		}}},
+		"drop_segment": {Op: &Command_DropSegment{DropSegment: &DropSegment{Numbers: []uint64{7, 8}, EndedBeforeMs: 1_700_000_000_000}}},
+		"recall":       {Op: &Command_Recall{Recall: &Recall{Job: id(1), Record: []byte{1, 2, 3}, Newest: 9}}},
 	}
 }
 

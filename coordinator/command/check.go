@@ -209,6 +209,12 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Checkpoint)
 	case *Command_SetFeature:
 		return anyUnknown(op.SetFeature)
+	case *Command_Archive:
+		return anyUnknown(op.Archive) || anyUnknown(op.Archive.GetSegment()) || anyUnknown(op.Archive.GetJobs()...)
+	case *Command_DropSegment:
+		return anyUnknown(op.DropSegment)
+	case *Command_Recall:
+		return anyUnknown(op.Recall)
 	}
 	return true // no operation, or one that is not known here
 }

@@ -12,14 +12,19 @@ const (
 	// that never heard of levels.
 	FeatureBase uint32 = 1
 
+	// FeatureArchive adds Archive, DropSegment and Recall.
+	FeatureArchive uint32 = 2
+
 	// FeatureMin and FeatureMax are what this version supports.
 	FeatureMin = FeatureBase
-	FeatureMax = FeatureBase
+	FeatureMax = FeatureArchive
 )
 
 // Feature is the level that a command needs.
 func Feature(c *Command) uint32 {
 	switch c.GetOp().(type) {
+	case *Command_Archive, *Command_DropSegment, *Command_Recall:
+		return FeatureArchive
 	default:
 		return FeatureBase
 	}
