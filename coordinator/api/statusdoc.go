@@ -192,7 +192,7 @@ func jobMetrics(doc *protocol.JobStatus, row *state.Job) *protocol.JobMetrics {
 	if m == nil {
 		m = &protocol.JobMetrics{}
 	}
-	m.Attempts = int(row.Attempt)
+	m.Attempts = int(row.Tries())
 	granted := int64(0)
 	switch {
 	case row.Lease != nil:

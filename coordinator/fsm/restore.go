@@ -28,7 +28,7 @@ func read(source io.Reader, builder *state.Builder) (state.Meta, error) {
 	if err := sealed.preamble(); err != nil {
 		return state.Meta{}, err
 	}
-	unpack, err := zstd.NewReader(sealed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	unpack, err := newUnpacker(sealed)
 	if err != nil {
 		return state.Meta{}, err
 	}
@@ -38,6 +38,10 @@ func read(source io.Reader, builder *state.Builder) (state.Meta, error) {
 		return state.Meta{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return records.meta, sealed.check()
+}
+
+func newUnpacker(from io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 }
 
 // recordReader unframes records in the order in which recordWriter wrote them.
@@ -63,27 +67,36 @@ func (r *recordReader) all() error {
 }
 
 func (r *recordReader) one() error {
+	kind, err := r.next()
+	if err != nil {
+		return err
+	}
+	return r.row(kind)
+}
+
+// next reads a record into buf and returns its type.
+func (r *recordReader) next() (byte, error) {
 	kind, err := r.from.ReadByte()
 	if err != nil {
-		return fmt.Errorf("cannot read a record's type: %w", err)
+		return 0, fmt.Errorf("cannot read a record's type: %w", err)
 	}
 	if kind < r.last || kind == r.last && (kind == typeHeader || kind == typeTrailer) || r.last == 0 && kind != typeHeader {
-		return fmt.Errorf("record type %d cannot follow %d", kind, r.last)
+		return 0, fmt.Errorf("record type %d cannot follow %d", kind, r.last)
 	}
 	r.last = kind
 	size, err := binary.ReadUvarint(r.from)
 	if err != nil {
-		return fmt.Errorf("cannot read a record's length: %w", err)
+		return 0, fmt.Errorf("cannot read a record's length: %w", err)
 	}
 	if size > maxRecord {
-		return fmt.Errorf("a record of %d bytes is above the limit of %d", size, maxRecord)
+		return 0, fmt.Errorf("a record of %d bytes is above the limit of %d", size, maxRecord)
 	}
 	r.buf.Reset()
 	// The buffer grows with the data, not with what the length claims.
 	if _, err := io.CopyN(&r.buf, r.from, int64(size)); err != nil {
-		return fmt.Errorf("cannot read a record of %d bytes: %w", size, err)
+		return 0, fmt.Errorf("cannot read a record of %d bytes: %w", size, err)
 	}
-	return r.row(kind)
+	return kind, nil
 }
 
 func (r *recordReader) row(kind byte) error {
@@ -91,7 +104,7 @@ func (r *recordReader) row(kind byte) error {
 	case typeHeader:
 		return each(r, new(HeaderRecord), func(m *HeaderRecord) error {
 			r.meta = metaOf(m)
-			return nil
+			return command.SupportsFeature(r.meta.Feature)
 		})
 	case typeEndpoint:
 		r.count.Endpoints++

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+
+	"windlass/coordinator/state"
 )
 
 // ErrSnapshot says that a snapshot is damaged, or of a newer version.
@@ -69,18 +71,45 @@ func (s *sealReader) preamble() error {
 }
 
 // Verify reads a snapshot to its end and returns an error, which wraps
-// ErrSnapshot unless reading failed, when it is not what was written. A node
-// checks its newest snapshot with it before raft may fall back to an older one.
+// ErrSnapshot unless reading failed, when it is not what was written; or a
+// *command.FeatureError when it is of a cluster that this version cannot be part
+// of. A node checks its newest snapshot with it before raft may fall back to an
+// older one.
 func Verify(r io.Reader) error {
-	s := newSealReader(r)
-	if err := s.preamble(); err != nil {
-		return fmt.Errorf("cannot verify snapshot: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, s); err != nil {
-		return fmt.Errorf("cannot verify snapshot: %w", err)
-	}
-	if err := s.check(); err != nil {
+	if _, err := Inspect(r); err != nil {
 		return fmt.Errorf("cannot verify snapshot: %w", err)
 	}
 	return nil
+}
+
+// Inspect verifies a snapshot and returns what it says of itself beside its rows.
+func Inspect(r io.Reader) (state.Meta, error) {
+	s := newSealReader(r)
+	if err := s.preamble(); err != nil {
+		return state.Meta{}, err
+	}
+	meta, err := header(s)
+	if _, err := io.Copy(io.Discard, s); err != nil {
+		return state.Meta{}, err
+	}
+	// What the header seems to say counts only in a snapshot that is whole.
+	if err := s.check(); err != nil {
+		return state.Meta{}, err
+	}
+	return meta, err
+}
+
+// header reads the first record, and as much of what follows as the
+// decompressor takes with it.
+func header(from io.Reader) (state.Meta, error) {
+	unpack, err := newUnpacker(from)
+	if err != nil {
+		return state.Meta{}, err
+	}
+	defer unpack.Close()
+	r := recordReader{from: bufio.NewReader(unpack)}
+	if err := r.one(); err != nil {
+		return state.Meta{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return r.meta, nil
 }

@@ -53,7 +53,7 @@ var _ raft.FSMSnapshot = (*snapshot)(nil)
 
 // Persist writes the view; applies go on meanwhile.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := write(sink, s.view); err != nil {
+	if err := write(sink, func(w *recordWriter) { w.view(s.view) }); err != nil {
 		return fmt.Errorf("cannot write snapshot: %w", errors.Join(err, sink.Cancel()))
 	}
 	if err := sink.Close(); err != nil {
@@ -65,7 +65,8 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot; the view is garbage once nobody has it.
 func (s *snapshot) Release() {}
 
-func write(sink io.Writer, view *state.View) error {
+// write frames and seals what fill writes.
+func write(sink io.Writer, fill func(*recordWriter)) error {
 	sum := sha256.New()
 	out := bufio.NewWriterSize(sink, writeBuffer)
 	sealed := io.MultiWriter(out, sum)
@@ -78,7 +79,7 @@ func write(sink io.Writer, view *state.View) error {
 		return err
 	}
 	records := &recordWriter{to: pack}
-	records.view(view)
+	fill(records)
 	if err := errors.Join(records.err, pack.Close()); err != nil {
 		return err
 	}
@@ -123,10 +124,24 @@ func (w *recordWriter) record(kind byte, m proto.Message) bool {
 		return false
 	}
 	options := proto.MarshalOptions{Deterministic: true}
-	w.buf = append(w.buf[:0], kind)
-	w.buf = binary.AppendUvarint(w.buf, uint64(options.Size(m)))
+	w.frame(kind, options.Size(m))
 	if w.buf, w.err = options.MarshalAppend(w.buf, m); w.err == nil {
 		_, w.err = w.to.Write(w.buf)
 	}
 	return w.err == nil
+}
+
+// raw writes a record that is encoded already.
+func (w *recordWriter) raw(kind byte, record []byte) {
+	if w.err != nil {
+		return
+	}
+	w.frame(kind, len(record))
+	w.buf = append(w.buf, record...)
+	_, w.err = w.to.Write(w.buf)
+}
+
+func (w *recordWriter) frame(kind byte, size int) {
+	w.buf = append(w.buf[:0], kind)
+	w.buf = binary.AppendUvarint(w.buf, uint64(size))
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"math"
 
 	"windlass/protocol"
 )
@@ -25,3 +26,21 @@ func (j *Job) ExpiresAtMs() int64 {
 func (j *Job) Live() bool { return !j.Status.Terminal() }
 
 func compareJobs(a, b protocol.JobID) int { return bytes.Compare(a[:], b[:]) }
+
+// attemptEra is how many attempts a job may have between two restores of a
+// backup. Attempts are bounded far below it; only attempts that never started are
+// not, and each of them takes a round trip to an agent.
+const attemptEra = 1 << 16
+
+// NextEra returns the first attempt above every one that a timeline may have
+// granted which went on from a state with this attempt; false when there is none.
+func NextEra(attempt uint32) (uint32, bool) {
+	if attempt >= math.MaxUint32-attemptEra {
+		return 0, false
+	}
+	return (attempt/attemptEra + 1) * attemptEra, true
+}
+
+// Tries is how many attempts the job had, without the eras that restored backups
+// began.
+func (j *Job) Tries() uint32 { return j.Attempt % attemptEra }
