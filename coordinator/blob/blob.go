@@ -26,11 +26,20 @@ type Store interface {
 	// The reader returns ErrCorrupt instead of io.EOF when the bytes were not
 	// those of the digest: a caller trusts them only after io.EOF.
 	Get(ctx context.Context, digest Digest) (io.ReadCloser, int64, error)
-	// Delete removes a blob; it is no error when it is not there.
-	Delete(ctx context.Context, digest Digest) error
-	// Walk calls fn for every blob in no order until fn returns an error, which
-	// Walk returns.
-	Walk(ctx context.Context, fn func(digest Digest, size int64) error) error
+	// Walk calls fn for every copy until fn returns an error, which Walk returns.
+	// Copies of one blob come one after another, oldest first.
+	Walk(ctx context.Context, fn func(Copy) error) error
+	// Remove removes exactly this copy: one that was stored since stays, so that
+	// whoever removes garbage cannot race with a Put of the same bytes. It is no
+	// error when it is not there.
+	Remove(ctx context.Context, c Copy) error
+}
+
+// Copy is what one Put stored.
+type Copy struct {
+	Digest  Digest
+	Size    int64
+	Version string // opaque; another one for each Put
 }
 
 // The errors of a Store, found with errors.Is.
@@ -40,6 +49,10 @@ var (
 	ErrMismatch = errors.New("blob does not have the digest that was promised")
 	ErrCorrupt  = errors.New("blob is corrupt on disk")
 	ErrFull     = errors.New("blob storage is full")
+	// ErrNoMajority: too few coordinators can be reached to keep a blob.
+	ErrNoMajority = errors.New("blob cannot be kept on a majority of the coordinators")
+	// ErrUnreachable: whoever may have the blob does not answer at the moment.
+	ErrUnreachable = errors.New("blob cannot be fetched at the moment")
 )
 
 // ParseDigest reads the 64 lower-case hexadecimal digits of a digest.

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -23,6 +25,10 @@ const DiskReserve = 512 << 20
 // copyBuffer is how much is read at once; larger ones were not faster.
 const copyBuffer = 128 << 10
 
+// recheck is how much is written before the free space is looked at again: so
+// much beyond the reserve each of several writers can take.
+const recheck = 1 << 20
+
 // tempPrefix marks files whose writer did not finish; they are removed at start.
 const tempPrefix = "tmp-"
 
@@ -32,6 +38,8 @@ type Dir struct {
 	root *os.Root
 	path string
 	free func() (int64, error)
+
+	mu sync.Mutex // held while a file gets or loses its name, so that Remove compares what it removes
 }
 
 // OpenDir opens the store in folder path, which is created when missing, and
@@ -87,23 +95,31 @@ func (d *Dir) freeBytes() (int64, error) {
 
 // Put implements Store.
 func (d *Dir) Put(ctx context.Context, r io.Reader, want *Digest, max int64) (Digest, int64, error) {
-	free, err := d.free()
-	if err != nil {
-		return Digest{}, 0, err
-	}
-	if free < DiskReserve {
-		return Digest{}, 0, ErrFull
-	}
+	return d.put(ctx, r, want, max, nil)
+}
+
+// put is Put; watch, if set, is called with the growing file before its first byte.
+func (d *Dir) put(ctx context.Context, r io.Reader, want *Digest, max int64, watch func(*spool)) (Digest, int64, error) {
 	temp := tempPrefix + rand.Text()
 	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return Digest{}, 0, full(fmt.Errorf("cannot create blob: %w", err))
 	}
-	digest, size, err := d.fill(ctx, f, r, max, free-DiskReserve)
-	err = errors.Join(err, f.Close())
+	s := newSpool(func() (*os.File, error) { return d.root.Open(temp) })
+	if watch != nil {
+		watch(s)
+	}
+	digest, size, err := d.fill(ctx, f, s, r, max)
 	if err == nil && want != nil && *want != digest {
 		err = ErrMismatch
 	}
+	s.finish(err) // the others sync while this one does
+	if err == nil {
+		if serr := f.Sync(); serr != nil {
+			err = fmt.Errorf("cannot sync blob: %w", serr)
+		}
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = d.publish(temp, digest)
 	}
@@ -113,45 +129,67 @@ func (d *Dir) Put(ctx context.Context, r io.Reader, want *Digest, max int64) (Di
 	return digest, size, nil
 }
 
-// fill writes r to f and syncs it.
-func (d *Dir) fill(ctx context.Context, f *os.File, r io.Reader, max, room int64) (Digest, int64, error) {
+// fill writes r to f.
+func (d *Dir) fill(ctx context.Context, f *os.File, s *spool, r io.Reader, max int64) (Digest, int64, error) {
 	sum := sha256.New()
 	buf := make([]byte, min(max+1, copyBuffer))
-	var size int64
+	var size, room int64
 	for {
 		if err := ctx.Err(); err != nil {
 			return Digest{}, 0, err
 		}
+		if room <= 0 {
+			left, err := d.room()
+			if err != nil {
+				return Digest{}, 0, err
+			}
+			room = min(left, recheck)
+		}
 		n, err := r.Read(buf)
 		size += int64(n)
+		room -= int64(n)
 		if size > max {
 			return Digest{}, 0, ErrTooLarge
 		}
-		if size > room {
-			return Digest{}, 0, ErrFull
+		if room < 0 {
+			if left, err := d.room(); err != nil || left < int64(n) {
+				return Digest{}, 0, errors.Join(ErrFull, err)
+			}
 		}
 		sum.Write(buf[:n])
 		if _, werr := f.Write(buf[:n]); werr != nil {
 			return Digest{}, 0, fmt.Errorf("cannot write blob: %w", werr)
 		}
+		s.grow(n)
 		if errors.Is(err, io.EOF) {
-			break
+			return Digest(sum.Sum(nil)), size, nil
 		}
 		if err != nil {
 			return Digest{}, 0, fmt.Errorf("cannot read blob's source: %w", err)
 		}
 	}
-	if err := f.Sync(); err != nil {
-		return Digest{}, 0, fmt.Errorf("cannot sync blob: %w", err)
+}
+
+// room is what may be written until the reserve begins.
+func (d *Dir) room() (int64, error) {
+	free, err := d.free()
+	if err != nil {
+		return 0, err
 	}
-	return Digest(sum.Sum(nil)), size, nil
+	if free < DiskReserve {
+		return 0, ErrFull
+	}
+	return free - DiskReserve, nil
 }
 
 // publish gives a complete file its name. Replacing an older file is wanted: it
 // repairs one that went bad.
 func (d *Dir) publish(temp string, digest Digest) error {
 	name := fileName(digest)
-	if err := d.root.Rename(temp, name); err != nil {
+	d.mu.Lock()
+	err := d.root.Rename(temp, name)
+	d.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("cannot publish blob: %w", err)
 	}
 	return d.syncFolder(path.Dir(name))
@@ -188,19 +226,47 @@ func (d *Dir) Get(_ context.Context, digest Digest) (io.ReadCloser, int64, error
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("cannot stat blob: %w", err), f.Close())
 	}
-	return &verified{f: f, sum: sha256.New(), want: digest}, st.Size(), nil
+	return &verified{r: f, sum: sha256.New(), want: digest}, st.Size(), nil
 }
 
-// Delete implements Store.
-func (d *Dir) Delete(_ context.Context, digest Digest) error {
-	if err := d.root.Remove(fileName(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot delete blob: %w", err)
+// Has says whether the blob is here; whether it is sound, only reading tells.
+func (d *Dir) Has(digest Digest) (bool, error) {
+	switch _, err := d.root.Lstat(fileName(digest)); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fmt.Errorf("cannot stat blob: %w", err)
+	}
+}
+
+// Remove implements Store.
+func (d *Dir) Remove(_ context.Context, c Copy) error {
+	name := fileName(c.Digest)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	info, err := d.root.Lstat(name)
+	if err == nil && version(info) == c.Version {
+		err = d.root.Remove(name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove blob: %w", err)
 	}
 	return nil
 }
 
+// version names one file: a Put makes a new one.
+func version(info fs.FileInfo) string {
+	v := strconv.FormatInt(info.ModTime().UnixNano(), 36)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		v += "." + strconv.FormatUint(st.Ino, 36)
+	}
+	return v
+}
+
 // Walk implements Store.
-func (d *Dir) Walk(ctx context.Context, fn func(Digest, int64) error) error {
+func (d *Dir) Walk(ctx context.Context, fn func(Copy) error) error {
 	return fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("cannot list blobs: %w", err)
@@ -219,7 +285,7 @@ func (d *Dir) Walk(ctx context.Context, fn func(Digest, int64) error) error {
 		if err != nil {
 			return fmt.Errorf("cannot stat blob: %w", err)
 		}
-		return fn(digest, info.Size())
+		return fn(Copy{Digest: digest, Size: info.Size(), Version: version(info)})
 	})
 }
 
@@ -236,15 +302,15 @@ func full(err error) error {
 	return err
 }
 
-// verified reads a file and compares its digest at the end.
+// verified reads a blob and compares its digest at the end.
 type verified struct {
-	f    *os.File
+	r    io.ReadCloser
 	sum  hash.Hash
 	want Digest
 }
 
 func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.f.Read(p)
+	n, err := v.r.Read(p)
 	v.sum.Write(p[:n])
 	if errors.Is(err, io.EOF) && !bytes.Equal(v.sum.Sum(nil), v.want[:]) {
 		return n, ErrCorrupt
@@ -252,4 +318,4 @@ func (v *verified) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (v *verified) Close() error { return v.f.Close() }
+func (v *verified) Close() error { return v.r.Close() }

@@ -23,10 +23,11 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		"too large":             tooLarge,
 		"broken source":         brokenSource,
 		"cancelled":             cancelled,
-		"delete":                remove,
+		"remove":                remove,
+		"remove and put again":  removeAndPut,
 		"walk":                  walk,
 		"concurrent":            concurrent,
-		"read while deleting":   readWhileDeleting,
+		"read while removing":   readWhileRemoving,
 		"get of what is absent": absent,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -54,13 +55,14 @@ func get(t *testing.T, s blob.Store, d blob.Digest) []byte {
 	return b
 }
 
+// count returns how many blobs there are, whatever the number of copies.
 func count(t *testing.T, s blob.Store) int {
 	t.Helper()
-	n := 0
-	if err := s.Walk(t.Context(), func(blob.Digest, int64) error { n++; return nil }); err != nil {
+	distinct := map[blob.Digest]bool{}
+	if err := s.Walk(t.Context(), func(c blob.Copy) error { distinct[c.Digest] = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return len(distinct)
 }
 
 func putAndGet(t *testing.T, s blob.Store) {
@@ -127,15 +129,50 @@ func cancelled(t *testing.T, s blob.Store) {
 	}
 }
 
+// copies returns every copy of a blob.
+func copies(t *testing.T, s blob.Store, d blob.Digest) []blob.Copy {
+	t.Helper()
+	var list []blob.Copy
+	err := s.Walk(t.Context(), func(c blob.Copy) error {
+		if c.Digest == d {
+			list = append(list, c)
+		}
+		return nil
+	})
+	if err != nil || len(list) == 0 {
+		t.Fatalf("%d copies, %v", len(list), err)
+	}
+	return list
+}
+
 func remove(t *testing.T, s blob.Store) {
 	d := put(t, s, []byte("gone"))
+	list := copies(t, s, d)
 	for range 2 {
-		if err := s.Delete(t.Context(), d); err != nil {
-			t.Fatal(err)
+		for _, c := range list {
+			if err := s.Remove(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if _, _, err := s.Get(t.Context(), d); !errors.Is(err, blob.ErrNotFound) {
-		t.Errorf("a deleted blob: %v", err)
+		t.Errorf("a removed blob: %v", err)
+	}
+}
+
+// removeAndPut is the race of a collector with a submit: what was stored after
+// the collector looked must stay.
+func removeAndPut(t *testing.T, s blob.Store) {
+	d := put(t, s, []byte("again"))
+	old := copies(t, s, d)
+	put(t, s, []byte("again"))
+	for _, c := range old {
+		if err := s.Remove(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := get(t, s, d); string(got) != "again" {
+		t.Errorf("came back as %q", got)
 	}
 }
 
@@ -144,11 +181,11 @@ func walk(t *testing.T, s blob.Store) {
 	for i := range 20 {
 		sizes[put(t, s, make([]byte, i))] = int64(i)
 	}
-	err := s.Walk(t.Context(), func(d blob.Digest, n int64) error {
-		if size, ok := sizes[d]; !ok || size != n {
-			t.Errorf("%x with %d bytes was never stored", d, n)
+	err := s.Walk(t.Context(), func(c blob.Copy) error {
+		if size, ok := sizes[c.Digest]; !ok || size != c.Size {
+			t.Errorf("%x with %d bytes was never stored", c.Digest, c.Size)
 		}
-		delete(sizes, d)
+		delete(sizes, c.Digest)
 		return nil
 	})
 	if err != nil || len(sizes) != 0 {
@@ -156,7 +193,7 @@ func walk(t *testing.T, s blob.Store) {
 	}
 	put(t, s, []byte("x"))
 	stop := errors.New("stop")
-	if err := s.Walk(t.Context(), func(blob.Digest, int64) error { return stop }); !errors.Is(err, stop) {
+	if err := s.Walk(t.Context(), func(blob.Copy) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("a stopped walk: %v", err)
 	}
 }
@@ -182,7 +219,7 @@ func concurrent(t *testing.T, s blob.Store) {
 	}
 }
 
-func readWhileDeleting(t *testing.T, s blob.Store) {
+func readWhileRemoving(t *testing.T, s blob.Store) {
 	b := bytes.Repeat([]byte("x"), 1<<20)
 	d := put(t, s, b)
 	r, _, err := s.Get(t.Context(), d)
@@ -190,11 +227,13 @@ func readWhileDeleting(t *testing.T, s blob.Store) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := s.Delete(t.Context(), d); err != nil {
-		t.Fatal(err)
+	for _, c := range copies(t, s, d) {
+		if err := s.Remove(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, b) {
-		t.Errorf("an open blob was cut by its deletion: %d bytes, %v", len(got), err)
+		t.Errorf("an open blob was cut by its removal: %d bytes, %v", len(got), err)
 	}
 }
 
