@@ -129,7 +129,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	})
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
-		Broker: c.leaderBroker, Propose: c.node.Proposer().Propose, Barrier: c.node.VerifyLeader,
+		Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats)),

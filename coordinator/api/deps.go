@@ -15,15 +15,11 @@ import (
 	"windlass/protocol"
 )
 
-// Broker is the leader's matcher. Errors of its methods are *protocol.Error;
-// one with details.outcome "unknown" says that the write may have happened.
+// Broker is the leader's matcher. Errors of its methods are *protocol.Error.
 type Broker interface {
-	Submit(ctx context.Context, s *command.Submit) (command.Result, error)
 	Register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error)
 	BeginSync(req *protocol.SyncRequest) func(context.Context) (protocol.SyncResponse, error)
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
-	Cancel(ctx context.Context, org string, job protocol.JobID) (command.Result, error)
-	Reopen(ctx context.Context, org string, job protocol.JobID) (command.Result, error)
 	Explain(job *state.Job) protocol.Explain
 	Agents() []protocol.AgentInfo
 	Stats() broker.Stats
@@ -37,8 +33,10 @@ type Deps struct {
 	Keys  *auth.Keys
 	// Broker returns the broker of this node's leadership, or NO_LEADER.
 	Broker func() (Broker, *protocol.Error)
-	// Propose appends commands to the log and returns their results.
-	Propose func(ctx context.Context, commands ...*command.Command) ([]command.Result, error)
+	// Write puts one command into the log, wherever the leader is. The result's
+	// Code says why it was refused; an error is a *protocol.Error with
+	// details.outcome, "none" or "unknown", or the context's: it may have happened.
+	Write func(ctx context.Context, c *command.Command) (command.Result, error)
 	// Barrier returns when this node has applied all that was acknowledged
 	// before the call; callers that come together share one check.
 	Barrier func(ctx context.Context) error

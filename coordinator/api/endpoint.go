@@ -125,12 +125,12 @@ func (s *Server) deleteEndpoint(c *call) error {
 
 // propose appends one command and returns its result; a refusal is an error.
 func (s *Server) propose(ctx context.Context, cmd *command.Command) (command.Result, error) {
-	results, err := s.deps.Propose(ctx, cmd)
+	res, err := s.deps.Write(ctx, cmd)
 	if err != nil {
 		return command.Result{}, uncertain(err, protocol.JobID{})
 	}
-	if results[0].Code != "" {
-		return command.Result{}, refused(results[0])
+	if res.Code != "" {
+		return command.Result{}, refused(res)
 	}
-	return results[0], nil
+	return res, nil
 }

@@ -19,27 +19,30 @@ const maxDetail = 64 << 20
 
 // cancelJob is POST /v2/jobs/{id}/cancel. A job that has ended is answered as it is.
 func (s *Server) cancelJob(c *call) error {
-	return s.control(c, func(ctx context.Context, b Broker, row *state.Job) (command.Result, error) {
+	return s.control(c, func(row *state.Job) (*command.Command, error) {
 		if row.Status.Terminal() {
-			return command.Result{}, nil
+			return nil, nil
 		}
-		return b.Cancel(ctx, row.Org, row.ID)
+		return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: row.ID[:], Org: row.Org}}}, nil
 	})
 }
 
 // retryJob is POST /v2/jobs/{id}/retry: a new run of a job that has ended.
 func (s *Server) retryJob(c *call) error {
-	return s.control(c, func(ctx context.Context, b Broker, row *state.Job) (command.Result, error) {
+	return s.control(c, func(row *state.Job) (*command.Command, error) {
 		if !row.Status.Terminal() {
-			return command.Result{}, protocol.NewError(protocol.CodeConflict, "Only a job that has ended can be run again").
+			return nil, protocol.NewError(protocol.CodeConflict, "Only a job that has ended can be run again").
 				With("jobId", row.ID).With("status", row.Status)
 		}
-		return b.Reopen(ctx, row.Org, row.ID)
+		// The run is named, so that the command has its effect once.
+		reopen := &command.Reopen{Job: row.ID[:], Org: row.Org, ExpectRun: row.Run}
+		return &command.Command{Op: &command.Command_Reopen{Reopen: reopen}}, nil
 	})
 }
 
-// control runs a write on one job and answers with the job as it is then.
-func (s *Server) control(c *call, write func(context.Context, Broker, *state.Job) (command.Result, error)) error {
+// control runs a write on one job and answers with the job as it is then. A job
+// that needs none is answered as it is.
+func (s *Server) control(c *call, write func(*state.Job) (*command.Command, error)) error {
 	if _, err := c.body(); err != nil {
 		return err
 	}
@@ -49,24 +52,34 @@ func (s *Server) control(c *call, write func(context.Context, Broker, *state.Job
 	if err != nil {
 		return err
 	}
-	b, berr := s.deps.Broker()
-	if berr != nil {
-		return noLeader(berr)
-	}
-	res, err := write(ctx, b, row)
+	cmd, err := write(row)
 	if err != nil {
-		return uncertain(err, row.ID)
+		return err
+	}
+	if cmd != nil {
+		if row, err = s.changed(ctx, row, cmd); err != nil {
+			return err
+		}
+	}
+	return c.json(s.document(row, include{inline: protocol.InlineOutput}))
+}
+
+// changed writes the command and returns the job as it is after it.
+func (s *Server) changed(ctx context.Context, row *state.Job, cmd *command.Command) (*state.Job, error) {
+	res, err := s.deps.Write(ctx, cmd)
+	if err != nil {
+		return nil, uncertain(err, row.ID)
 	}
 	if res.Code == protocol.CodeJobNotFound {
-		return jobNotFound(c.args[0])
+		return nil, jobNotFound(row.ID.String())
 	}
 	if res.Code != "" {
-		return refused(res)
+		return nil, refused(res)
 	}
 	if now := s.deps.Store.Job(row.ID); now != nil {
 		row = now
 	}
-	return c.json(s.document(row, include{inline: protocol.InlineOutput}))
+	return row, nil
 }
 
 // output is GET /v2/jobs/{id}/output: the output's JSON, streamed when it is large.

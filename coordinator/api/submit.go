@@ -46,11 +46,7 @@ func (s *Server) submit(c *call) error {
 	if err != nil {
 		return err
 	}
-	b, berr := s.deps.Broker()
-	if berr != nil {
-		return noLeader(berr)
-	}
-	res, err := b.Submit(ctx, cmd)
+	res, err := s.deps.Write(ctx, &command.Command{Op: &command.Command_Submit{Submit: cmd}})
 	if err != nil {
 		return uncertain(err, id)
 	}

@@ -92,7 +92,7 @@ func newWorld(t testing.TB) *world {
 	}
 	w.server, err = New(Deps{
 		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead,
-		Propose: func(_ context.Context, cmds ...*command.Command) ([]command.Result, error) { return w.log.apply(cmds) },
+		Write: w.write,
 		Barrier: func(context.Context) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
 		PublicURL: func() string { return "" }, Version: "test", Log: zerolog.New(w),
@@ -132,6 +132,14 @@ func (w *world) lead() (Broker, *protocol.Error) {
 		return nil, w.leader
 	}
 	return w.broker, nil
+}
+
+func (w *world) write(ctx context.Context, c *command.Command) (command.Result, error) {
+	b, err := w.lead()
+	if err != nil {
+		return command.Result{}, err
+	}
+	return b.(*broker.Broker).Write(ctx, c)
 }
 
 // answer is a response that was read to its end.

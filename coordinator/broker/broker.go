@@ -114,24 +114,17 @@ func (b *Broker) Submit(ctx context.Context, s *command.Submit) (command.Result,
 	return t.submit(ctx, s)
 }
 
-// Cancel ends a job of the organisation as cancelled; its agent is told at once.
-func (b *Broker) Cancel(ctx context.Context, org string, job protocol.JobID) (command.Result, error) {
+// Write applies one command of a client: Submit for a submit, else as it is.
+// It returns when the command is committed. The result's Code says why it was
+// refused; an error with details.outcome "none" that it never happens, any other
+// that it may have.
+func (b *Broker) Write(ctx context.Context, c *command.Command) (command.Result, error) {
+	if submit := c.GetSubmit(); submit != nil {
+		return b.Submit(ctx, submit)
+	}
 	t, err := b.current()
 	if err != nil {
 		return command.Result{}, err
-	}
-	return t.one(ctx, cancelCommand(org, job))
-}
-
-// Reopen starts a new run of a terminal job of the organisation.
-func (b *Broker) Reopen(ctx context.Context, org string, job protocol.JobID) (command.Result, error) {
-	t, err := b.current()
-	if err != nil {
-		return command.Result{}, err
-	}
-	c, refusal := t.reopen(org, job)
-	if c == nil {
-		return refusal, nil
 	}
 	return t.one(ctx, c)
 }
@@ -203,5 +196,10 @@ func (b *Broker) Stats() Stats {
 }
 
 func errNoLeader() error {
-	return protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead: ask another one")
+	return protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead: ask another one").With("outcome", "none")
+}
+
+// errTermOver is for what was proposed in a term that ended: it may be applied.
+func errTermOver() error {
+	return protocol.NewError(protocol.CodeNoLeader, "This coordinator stopped leading while the write was under way").With("outcome", "unknown")
 }

@@ -86,7 +86,7 @@ func (f *fleet) play(plan []int) {
 			a.end(step / 64)
 		case 12:
 			if len(f.jobs) > 0 {
-				_, _ = f.w.broker.Cancel(context.Background(), protocol.OrgDefault, f.jobs[step/16%len(f.jobs)])
+				_, _ = f.w.broker.Write(context.Background(), cancelCommand(protocol.OrgDefault, f.jobs[step/16%len(f.jobs)]))
 			}
 		case 13:
 			<-time.After(time.Duration(step/16%20) * time.Second)

@@ -57,18 +57,20 @@ func (d *Driver) Submit(s *command.Submit) Pending[command.Result] {
 	return d.first(d.term.beginSubmit(s))
 }
 
-// Cancel is Broker.Cancel.
+// Cancel is Broker.Write of a Cancel.
 func (d *Driver) Cancel(org string, job protocol.JobID) Pending[command.Result] {
 	return d.first(d.term.begin(cancelCommand(org, job)))
 }
 
-// Reopen is Broker.Reopen.
+// Reopen is Broker.Write of a Reopen, of the run that its caller has read.
 func (d *Driver) Reopen(org string, job protocol.JobID) Pending[command.Result] {
-	c, refusal := d.term.reopen(org, job)
-	if c == nil {
+	row := d.term.cfg.Store.Job(job)
+	if row == nil || row.Org != org {
+		refusal := command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}
 		return func() (command.Result, bool, error) { return refusal, true, nil }
 	}
-	return d.first(d.term.begin(c))
+	c := &command.Reopen{Job: job[:], Org: org, ExpectRun: row.Run}
+	return d.first(d.term.begin(&command.Command{Op: &command.Command_Reopen{Reopen: c}}))
 }
 
 // first is a call that is answered with the first result of one proposal.
@@ -175,7 +177,7 @@ func (t *term) poll(wait <-chan answer) (results []command.Result, there bool, e
 	default:
 	}
 	if t.over() {
-		return nil, true, errNoLeader()
+		return nil, true, errTermOver()
 	}
 	return nil, false, nil
 }

@@ -91,7 +91,7 @@ func (t *term) wait(ctx context.Context, ch <-chan answer) ([]command.Result, er
 	case a := <-ch:
 		return a.results, a.err
 	default:
-		return nil, errNoLeader()
+		return nil, errTermOver()
 	}
 }
 
@@ -129,20 +129,6 @@ func releaseCommand(l *lease, reason command.Release_Reason, detail string) *com
 
 func cancelCommand(org string, job protocol.JobID) *command.Command {
 	return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: job[:], Org: org}}}
-}
-
-func reopenCommand(org string, job protocol.JobID, run uint32) *command.Command {
-	return &command.Command{Op: &command.Command_Reopen{Reopen: &command.Reopen{Job: job[:], Org: org, ExpectRun: run}}}
-}
-
-// reopen makes the command that starts a new run; nil, and the refusal, when
-// the organisation has no such job.
-func (t *term) reopen(org string, job protocol.JobID) (*command.Command, command.Result) {
-	row := t.cfg.Store.Job(job)
-	if row == nil || row.Org != org {
-		return nil, command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}
-	}
-	return reopenCommand(org, job, row.Run), command.Result{}
 }
 
 // release proposes to give a lease back, once.

@@ -246,7 +246,7 @@ func TestCancelReachesTheAgentAtOnce(t *testing.T) {
 		job := w.submit(protocol.PriorityNormal)
 		h := w.assigned(ch)
 		ch = a.sync(0, h)
-		if r, err := w.broker.Cancel(context.Background(), protocol.OrgDefault, job); err != nil || r.Code != "" {
+		if r, err := w.broker.Write(context.Background(), cancelCommand(protocol.OrgDefault, job)); err != nil || r.Code != "" {
 			t.Fatal(r, err)
 		}
 		want := protocol.StopAttempt{Job: job, Attempt: 1, Reason: protocol.StopCancelled}
@@ -355,7 +355,7 @@ func TestCancelAndCompleteHaveOneWinner(t *testing.T) {
 			cancelled := make(chan command.Result, 1)
 			finished := make(chan protocol.AttemptReply, 1)
 			steps := []func(){
-				func() { r, _ := w.broker.Cancel(context.Background(), protocol.OrgDefault, job); cancelled <- r },
+				func() { r, _ := w.broker.Write(context.Background(), cancelCommand(protocol.OrgDefault, job)); cancelled <- r },
 				func() { finished <- a.finish(1, completed(h)) },
 			}
 			if !cancelFirst {
