@@ -1,0 +1,77 @@
+package check
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"windlass/scripts/chaos/record"
+)
+
+// exitLimit is how long a coordinator with a failed disk may live on: its stall
+// watchdog waits five seconds, and then the last line is written.
+const exitLimit = 10 * time.Second
+
+// exits is I18: after a storage error a coordinator acknowledges nothing more
+// and ends.
+func (r *Report) exits(h *record.History) {
+	for _, f := range h.Faults {
+		if f.Exit == "" {
+			continue
+		}
+		gone := slices.IndexFunc(h.Exits, func(e record.Exit) bool {
+			return e.Node == f.Exit && e.At >= f.At && e.At <= f.At+int64(exitLimit)+h.Stolen(f.At, f.At+int64(exitLimit))
+		})
+		if gone < 0 {
+			r.add("I18", "%s did not end within %s of %s", f.Exit, exitLimit, f.Name)
+		}
+	}
+}
+
+// Gap is how long nobody could submit after one injection of a fault.
+type Gap struct {
+	Fault record.Fault
+	Span  time.Duration
+	Found bool // a submit succeeded at all
+}
+
+// Gaps measures, for each fault that says so, the time from its injection to
+// the first success of a submit that began after it.
+func Gaps(h *record.History) []Gap {
+	var acks []record.Call
+	for _, c := range h.Calls {
+		if c.Op == record.OpSubmit && c.Outcome == record.OK {
+			acks = append(acks, c)
+		}
+	}
+	slices.SortFunc(acks, func(a, b record.Call) int { return cmp.Compare(a.End, b.End) })
+	var out []Gap
+	for _, f := range h.Faults {
+		if f.Limit == 0 {
+			continue
+		}
+		g := Gap{Fault: f}
+		for _, c := range acks {
+			if c.Start >= f.At {
+				g.Span, g.Found = record.Span(f.At, c.End), true
+				break
+			}
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// gaps is I20: a healthy majority serves again in time. The time in which this
+// machine gave the harness no processor does not count.
+func (r *Report) gaps(h *record.History) {
+	for _, g := range Gaps(h) {
+		limit := time.Duration(g.Fault.Limit + h.Stolen(g.Fault.At, g.Fault.At+g.Fault.Limit))
+		switch {
+		case !g.Found:
+			r.add("I20", "no submit succeeded after %s", g.Fault.Name)
+		case g.Span > limit:
+			r.add("I20", "the first submit after %s succeeded after %s, more than %s", g.Fault.Name, g.Span.Round(time.Millisecond), limit.Round(time.Millisecond))
+		}
+	}
+}
