@@ -119,14 +119,15 @@ func (b *Broker) Submit(ctx context.Context, s *command.Submit) (command.Result,
 // refused; an error with details.outcome "none" that it never happens, any other
 // that it may have.
 func (b *Broker) Write(ctx context.Context, c *command.Command) (command.Result, error) {
-	if submit := c.GetSubmit(); submit != nil {
-		return b.Submit(ctx, submit)
-	}
 	t, err := b.current()
 	if err != nil {
 		return command.Result{}, err
 	}
-	return t.one(ctx, c)
+	r, err := t.wait(ctx, t.beginWrite(c))
+	if err != nil {
+		return command.Result{}, err
+	}
+	return r[0], nil
 }
 
 // Register opens a new life of an agent (DESIGN 3.3). It is answered when the

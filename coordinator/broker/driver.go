@@ -52,29 +52,9 @@ func (d *Driver) End() { d.term.end() }
 // Stats is Broker.Stats.
 func (d *Driver) Stats() Stats { return d.term.stats() }
 
-// Submit is Broker.Submit.
-func (d *Driver) Submit(s *command.Submit) Pending[command.Result] {
-	return d.first(d.term.beginSubmit(s))
-}
-
-// Cancel is Broker.Write of a Cancel.
-func (d *Driver) Cancel(org string, job protocol.JobID) Pending[command.Result] {
-	return d.first(d.term.begin(cancelCommand(org, job)))
-}
-
-// Reopen is Broker.Write of a Reopen, of the run that its caller has read.
-func (d *Driver) Reopen(org string, job protocol.JobID) Pending[command.Result] {
-	row := d.term.cfg.Store.Job(job)
-	if row == nil || row.Org != org {
-		refusal := command.Result{Code: protocol.CodeJobNotFound, Message: "No such job"}
-		return func() (command.Result, bool, error) { return refusal, true, nil }
-	}
-	c := &command.Reopen{Job: job[:], Org: org, ExpectRun: row.Run}
-	return d.first(d.term.begin(&command.Command{Op: &command.Command_Reopen{Reopen: c}}))
-}
-
-// first is a call that is answered with the first result of one proposal.
-func (d *Driver) first(wait <-chan answer) Pending[command.Result] {
+// Write is Broker.Write.
+func (d *Driver) Write(c *command.Command) Pending[command.Result] {
+	wait := d.term.beginWrite(c)
 	return func() (command.Result, bool, error) {
 		results, there, err := d.term.poll(wait)
 		if !there || err != nil {

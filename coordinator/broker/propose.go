@@ -95,12 +95,12 @@ func (t *term) wait(ctx context.Context, ch <-chan answer) ([]command.Result, er
 	}
 }
 
-func (t *term) one(ctx context.Context, c *command.Command) (command.Result, error) {
-	r, err := t.wait(ctx, t.begin(c))
-	if err != nil {
-		return command.Result{}, err
+// beginWrite proposes one command of a client.
+func (t *term) beginWrite(c *command.Command) <-chan answer {
+	if submit := c.GetSubmit(); submit != nil {
+		return t.beginSubmit(submit)
 	}
-	return r[0], nil
+	return t.begin(c)
 }
 
 // leaseParts is one allocation instead of three: there is one for every job.
@@ -125,10 +125,6 @@ func releaseCommand(l *lease, reason command.Release_Reason, detail string) *com
 		Job: l.job.ID[:], Attempt: l.job.Attempt, Agent: l.job.Lease.Agent[:], Incarnation: l.job.Lease.Incarnation[:],
 		Reason: reason, Detail: detail,
 	}}}
-}
-
-func cancelCommand(org string, job protocol.JobID) *command.Command {
-	return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: job[:], Org: org}}}
 }
 
 // release proposes to give a lease back, once.

@@ -247,6 +247,10 @@ func newSubmit(p protocol.Priority) *command.Submit {
 	}
 }
 
+func cancelCommand(org string, job protocol.JobID) *command.Command {
+	return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: job[:], Org: org}}}
+}
+
 func (w *world) submit(p protocol.Priority) protocol.JobID {
 	w.t.Helper()
 	s := newSubmit(p)
