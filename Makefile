@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo build test check verify bench test-clients chaos gen fmt lint race vet nvml clean
+.PHONY: demo build test check verify bench bench-peers test-clients chaos gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -52,6 +52,9 @@ verify: chaos ## what CI runs on top of the tests
 
 bench: build ## costs per job; see docs/performance.md
 	go run ./scripts/bench
+
+bench-peers: build ## beside other queues at the same durability; installs them where apt can
+	cd scripts/bench/peers && GOFLAGS= CGO_ENABLED=0 go run . -binary ../../../bin/windlass $(ARGS)
 
 gen: ## generated code; leaves a clean tree
 	go run ./scripts/gen
