@@ -68,8 +68,9 @@ func (n *Node) setBudget(perEntry uint64) error {
 	}
 	conf := n.raft.ReloadableConfig()
 	next := conf
-	next.TrailingLogs = min(max(logBudget/perEntry, minTrailing), maxTrailing)
-	next.SnapshotThreshold = min(max(due/perEntry, minTrailing), maxTrailing)
+	next.TrailingLogs, next.SnapshotThreshold, next.SnapshotInterval = snapshotLimits(
+		min(max(logBudget/perEntry, minTrailing), maxTrailing),
+		min(max(due/perEntry, minTrailing), maxTrailing), snapshotInterval)
 	if next == conf {
 		return nil
 	}

@@ -90,19 +90,19 @@ func (n *Node) open() error {
 	if n.cfg.wrap != nil {
 		back = n.cfg.wrap(back)
 	}
+	back = faultyDisk(back)
 	n.trans = trans
 	if n.store, n.logs, err = newStore(back, stallLimit, n.fail); err != nil {
 		return err
 	}
-	n.snaps = snapshots{SnapshotStore: n.snaps, fail: n.store.fail}
-	n.track = newTracker(n.cfg.FSM, n.snaps)
+	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), fail: n.store.fail}
+	n.track = newTracker(faultyFSM(n.cfg.FSM), n.snaps)
 	t := n.cfg.timeouts()
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(n.id.ServerID)
 	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = t.Heartbeat, t.Election, t.Lease
 	conf.MaxAppendEntries = maxAppendEntries
-	conf.SnapshotInterval = snapshotInterval
-	conf.TrailingLogs, conf.SnapshotThreshold = startTrailing, startTrailing
+	conf.TrailingLogs, conf.SnapshotThreshold, conf.SnapshotInterval = snapshotLimits(startTrailing, startTrailing, snapshotInterval)
 	conf.NoLegacyTelemetry = true
 	conf.Logger = log
 	if err := n.bootstrap(conf, trans); err != nil {
