@@ -33,7 +33,7 @@ The configuration comes from the file, then WINDLASS_* variables, then flags; th
 			return err
 		}
 		a.raiseProcs()
-		c, err := coordinator.NewWith(cfg, coordinator.Options{Version: a.version}, log)
+		c, err := coordinator.NewWith(cfg, underChaos(coordinator.Options{Version: a.version}), log)
 		if err != nil {
 			return err
 		}
