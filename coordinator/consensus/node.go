@@ -60,6 +60,7 @@ func Open(cfg Config) (*Node, error) {
 	var ctx context.Context
 	ctx, n.stop = context.WithCancel(context.Background())
 	n.ended.Go(func() { n.budget(ctx) })
+	n.ended.Go(func() { n.store.mark.run(ctx, n.store.fail) })
 	n.proposer = newProposer(&Proposer{
 		apply:    func(b []byte) future { return applyFuture{n.raft.Apply(b, 0)} },
 		leading:  n.IsLeader,
@@ -95,7 +96,13 @@ func (n *Node) open() error {
 	if n.store, n.logs, err = newStore(back, stallLimit, n.fail); err != nil {
 		return err
 	}
-	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), fail: n.store.fail}
+	n.store.covered = n.snapshotIndex
+	if n.cfg.Memory == nil {
+		if err := n.openWatermark(); err != nil {
+			return err
+		}
+	}
+	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), dir: n.cfg.Dir, fail: n.store.fail}
 	n.track = newTracker(faultyFSM(n.cfg.FSM), n.snaps)
 	t := n.cfg.timeouts()
 	conf := raft.DefaultConfig()

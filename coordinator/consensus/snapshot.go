@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"windlass/coordinator/command"
 )
 
 // keptSnapshots is the newest and one that a repair can fall back to by hand;
@@ -66,6 +68,9 @@ func checkMeta(dir string) error {
 		if err == nil && meta.ID != e.Name() {
 			err = fmt.Errorf("it calls itself %q", meta.ID)
 		}
+		if err == nil {
+			err = checkSeal(path, raw)
+		}
 		if err != nil {
 			return &SnapshotError{Path: path, Err: err}
 		}
@@ -89,16 +94,21 @@ func verifyNewest(snaps raft.SnapshotStore, dir string, verify func(io.Reader) e
 	if verify != nil {
 		err = verify(r)
 	}
-	if err = errors.Join(err, r.Close()); err != nil {
+	err = errors.Join(err, r.Close())
+	if errors.As(err, new(*command.FeatureError)) {
+		return fmt.Errorf("cannot start: %w", err) // it is sound
+	}
+	if err != nil {
 		return &SnapshotError{Path: path, Err: err}
 	}
-	return nil
+	return sealMissing(path)
 }
 
 // snapshots makes every failed write of a snapshot fatal like any other
 // storage error.
 type snapshots struct {
 	raft.SnapshotStore
+	dir  string // holds snapshots/; "" in memory
 	fail func(error) error
 }
 
@@ -108,12 +118,17 @@ func (s snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Con
 	if err != nil {
 		return nil, s.fail(fmt.Errorf("cannot create snapshot: %w", err))
 	}
-	return &snapshotSink{SnapshotSink: sink, fail: s.fail}, nil
+	own := &snapshotSink{SnapshotSink: sink, fail: s.fail}
+	if s.dir != "" {
+		own.path = filepath.Join(s.dir, "snapshots", sink.ID())
+	}
+	return own, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
 	fail func(error) error
+	path string // where it will be until it is there or cancelled; "" in memory
 }
 
 // Write implements io.Writer.
@@ -125,9 +140,19 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Cancel implements raft.SnapshotSink.
+func (s *snapshotSink) Cancel() error {
+	s.path = ""
+	return s.SnapshotSink.Cancel()
+}
+
 // Close implements io.Closer: it syncs, and puts the snapshot in its place.
 func (s *snapshotSink) Close() error {
 	err := s.SnapshotSink.Close()
+	if err == nil && s.path != "" {
+		err = sealMeta(s.path)
+		s.path = ""
+	}
 	if err != nil && !errors.Is(err, fs.ErrClosed) {
 		err = s.fail(fmt.Errorf("cannot complete snapshot: %w", err))
 	}

@@ -38,8 +38,10 @@ type backend interface {
 // process that is about to end (DESIGN 6).
 type store struct {
 	backend
-	stall time.Duration
-	fatal func(error)
+	stall   time.Duration
+	fatal   func(error)
+	mark    *watermark    // nil in memory
+	covered func() uint64 // how far the newest snapshot goes; nil: unknown
 
 	failed  atomic.Pointer[error]
 	syncs   atomic.Uint64
@@ -50,11 +52,12 @@ type store struct {
 
 // openWAL opens the log on disk. raft-wal syncs once for each StoreLogs.
 func openWAL(dir string, log hclog.Logger) (*wal.WAL, error) {
-	w, err := wal.Open(dir, wal.WithLogger(log), wal.WithMetaStore(&walMeta{}))
-	if err != nil {
-		return nil, fmt.Errorf("cannot open raft log in %s: %w: remove the data directory and let this coordinator join again, or restore a backup", filepath.Clean(dir), err)
-	}
-	return w, nil
+	var w *wal.WAL
+	err := caught(func() (err error) {
+		w, err = wal.Open(dir, wal.WithLogger(log), wal.WithMetaStore(&walMeta{}))
+		return err
+	})
+	return w, damaged(filepath.Clean(dir), err)
 }
 
 // newStore guards b. cached is what raft gets as its log store.
@@ -122,7 +125,20 @@ func (s *store) LastIndex() (uint64, error) {
 
 // GetLog implements raft.LogStore.
 func (s *store) GetLog(index uint64, out *raft.Log) error {
-	return s.read("read raft log", s.backend.GetLog(index, out))
+	err := s.entry(index, out)
+	if errors.Is(err, errSeal) && s.covered != nil && index <= s.covered() {
+		return raft.ErrLogNotFound // a follower that asks for it gets the snapshot
+	}
+	return s.read("read raft log", err)
+}
+
+// entry reads an entry and checks that it is what was written.
+func (s *store) entry(index uint64, out *raft.Log) error {
+	err := caught(func() error { return s.backend.GetLog(index, out) })
+	if err != nil {
+		return err
+	}
+	return unsealEntry(index, out)
 }
 
 // StoreLog implements raft.LogStore.
@@ -130,11 +146,17 @@ func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l})
 
 // StoreLogs implements raft.LogStore.
 func (s *store) StoreLogs(logs []*raft.Log) error {
-	n := 0
-	for _, l := range logs {
+	n, own := 0, make([]*raft.Log, len(logs))
+	for i, l := range logs {
 		n += len(l.Data)
+		own[i] = sealed(l)
 	}
-	err := s.write("append to raft log", func() error { return s.backend.StoreLogs(logs) })
+	err := s.write("append to raft log", func() error {
+		if err := s.backend.StoreLogs(own); err != nil {
+			return err
+		}
+		return s.mark.change(func(p *promise) { p.index = max(p.index, own[len(own)-1].Index) })
+	})
 	if err == nil {
 		s.entries.Add(uint64(len(logs)))
 		s.bytes.Add(uint64(n))
@@ -144,17 +166,48 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (s *store) DeleteRange(first, last uint64) error {
-	return s.write("truncate raft log", func() error { return s.backend.DeleteRange(first, last) })
+	return s.write("truncate raft log", func() error {
+		end, err := s.backend.LastIndex()
+		if err != nil {
+			return err
+		}
+		if last >= end { // the tail goes, and with it what was acknowledged
+			keeps := first - 1
+			if s.covered != nil {
+				keeps = max(keeps, s.covered())
+			}
+			if err := s.mark.lower(keeps); err != nil {
+				return err
+			}
+		}
+		return s.backend.DeleteRange(first, last)
+	})
 }
 
 // Set implements raft.StableStore.
 func (s *store) Set(key, value []byte) error {
-	return s.write("write raft state", func() error { return s.backend.Set(key, value) })
+	return s.write("write raft state", func() error {
+		if err := s.backend.Set(key, value); err != nil || string(key) != keyCandidate {
+			return err
+		}
+		return s.mark.change(func(p *promise) { p.candidate = string(value) })
+	})
 }
 
 // SetUint64 implements raft.StableStore.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	return s.write("write raft state", func() error { return s.backend.SetUint64(key, value) })
+	return s.write("write raft state", func() error {
+		if err := s.backend.SetUint64(key, value); err != nil {
+			return err
+		}
+		switch string(key) {
+		case keyCurrentTerm:
+			return s.mark.change(func(p *promise) { p.term = max(p.term, value) })
+		case keyVoteTerm: // the candidate follows in a write of its own
+			return s.mark.change(func(p *promise) { p.voteTerm, p.candidate = max(p.voteTerm, value), "" })
+		}
+		return nil
+	})
 }
 
 // Get implements raft.StableStore. A key that was never set is no fault, and
