@@ -52,7 +52,8 @@ func Command() *cobra.Command {
 		o.measurement("latency", "Submit and submit-to-agent latency at a fixed rate", runLatency),
 		o.measurement("fill", "Cost per job behind a short and a long queue, and memory per queued job", runFill),
 		o.measurement("idle", "What parked polls cost (--agents)", runIdle),
-		fleetCommand(),
+		o.measurement("failover", "What a fleet of --agents that each hold a job does when the leader is killed (three coordinators)", runFailover),
+		fleetCommand(), swarmCommand(),
 	)
 	return root
 }

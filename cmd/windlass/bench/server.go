@@ -247,7 +247,7 @@ func scrape(addr string) (counters, error) {
 	missing := len(fields)
 	for scan := bufio.NewScanner(bytes.NewReader(text)); scan.Scan(); {
 		name, value, ok := strings.Cut(scan.Text(), " ")
-		if strings.HasPrefix(name, "windlass_jobs_queued") {
+		if strings.HasPrefix(name, "windlass_queue_jobs") {
 			v, _ := strconv.ParseFloat(value, 64)
 			out.queued += v
 		}
