@@ -33,6 +33,8 @@ type Config struct {
 	Job func(protocol.JobID) *state.Job
 	// NowMs is the coordinator's clock in unix milliseconds.
 	NowMs func() int64
+	// Term is the raft term; nil is always 0.
+	Term func() uint64
 }
 
 // Board holds the soft state of every leased attempt and wakes the streams
@@ -49,6 +51,9 @@ type Board struct {
 
 // New returns an empty board.
 func New(cfg Config) *Board {
+	if cfg.Term == nil {
+		cfg.Term = func() uint64 { return 0 }
+	}
 	return &Board{
 		cfg:     cfg,
 		entries: make(map[protocol.JobID]*entry),
@@ -71,6 +76,7 @@ func (b *Board) Update(agent protocol.AgentID, updates []protocol.AttemptUpdate)
 func (b *Board) update(agent protocol.AgentID, u *protocol.AttemptUpdate) protocol.AttemptReply {
 	reply := protocol.AttemptReply{Job: u.Job, Attempt: u.Attempt}
 	nowMs := b.cfg.NowMs()
+	seq := stamp(b.cfg.Term(), nowMs)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.entries[u.Job]
@@ -82,10 +88,10 @@ func (b *Board) update(agent protocol.AgentID, u *protocol.AttemptUpdate) protoc
 			return reply
 		}
 		b.drop(u.Job)
-		e = newEntry(u.Attempt, nowMs)
+		e = newEntry(u.Attempt, seq)
 		b.entries[u.Job] = e
 	}
-	b.bytes += e.merge(u, nowMs, b.limits())
+	b.bytes += e.merge(u, seq, nowMs, b.limits())
 	reply.NextLog, reply.NextChunk = e.soft.NextLog, e.soft.NextChunk
 	b.wake(u.Job)
 	return reply

@@ -12,6 +12,7 @@ import (
 type Soft struct {
 	Attempt    uint32
 	Seq        uint64 // grows with every change; of Revision
+	SeenMs     int64  // when the agent spoke last, unix, on the coordinator's clock
 	Substate   protocol.Substate
 	StartedMs  int64 // unix, on the coordinator's clock; 0: the handler has not started
 	Progress   *protocol.Progress
@@ -33,8 +34,17 @@ type entry struct {
 // and allocation overhead.
 const perLine = 96
 
-func newEntry(attempt uint32, nowMs int64) *entry {
-	e := &entry{soft: Soft{Attempt: attempt, Seq: uint64(max(nowMs, 1))}}
+// seqShift leaves room for milliseconds until the year 2109 below the term.
+const seqShift = 42
+
+// stamp is the least sequence number of a moment. The raft term stands above the
+// time, so that the numbers of a new leader are above those of every leader
+// before it, whatever their clocks said: a stream that goes on at another
+// coordinator may repeat, never leave out.
+func stamp(term uint64, nowMs int64) uint64 { return term<<seqShift | uint64(max(nowMs, 1)) }
+
+func newEntry(attempt uint32, seq uint64) *entry {
+	e := &entry{soft: Soft{Attempt: attempt, Seq: seq}}
 	e.logs = ring[protocol.LogLine]{count: protocol.LogTail, size: func(l protocol.LogLine) int { return perLine + len(l.Line) }}
 	e.chunks = ring[json.RawMessage]{size: func(c json.RawMessage) int { return perLine + len(c) }}
 	return e
@@ -43,11 +53,9 @@ func newEntry(attempt uint32, nowMs int64) *entry {
 // merge applies one update that is current. Lines and chunks that were seen
 // before are skipped; after a gap none is taken, so that the reply asks again
 // from the gap. It returns by how much the entry's bytes changed.
-func (e *entry) merge(u *protocol.AttemptUpdate, nowMs int64, lim limits) int {
+func (e *entry) merge(u *protocol.AttemptUpdate, seq uint64, nowMs int64, lim limits) int {
 	s := &e.soft
-	// The sequence number follows the clock so that a new leader, which knows
-	// nothing of the old one's numbers, continues above them.
-	s.Seq = max(s.Seq+1, uint64(max(nowMs, 0)))
+	s.Seq, s.SeenMs = max(s.Seq+1, seq), nowMs
 	if u.Substate != "" {
 		s.Substate = u.Substate
 	}

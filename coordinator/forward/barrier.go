@@ -76,10 +76,10 @@ func (f *Forwarder) ask(ctx context.Context) {
 
 // round asks whoever leads.
 func (f *Forwarder) round(ctx context.Context, c *check) {
-	seek := f.seek()
+	seek := f.Seek()
 	for {
 		var to peer.Address
-		if to, c.here, c.err = seek.turn(ctx, false); c.err != nil {
+		if to, c.here, c.err = seek.Turn(ctx, false); c.err != nil {
 			return
 		}
 		if c.here {

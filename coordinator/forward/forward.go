@@ -151,19 +151,23 @@ func (f *Forwarder) start(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// seeker finds the leader for one request, again and again.
-type seeker struct {
+// Seeker finds the leader for one request, again and again. It belongs to one
+// goroutine.
+type Seeker struct {
 	f       *Forwarder
 	began   time.Time
 	missing time.Time // since when no leader is known
 	tries   int
 }
 
-func (f *Forwarder) seek() *seeker { return &seeker{f: f, began: time.Now()} }
+// Seek begins a search.
+func (f *Forwarder) Seek() *Seeker { return &Seeker{f: f, began: time.Now()} }
 
-// turn returns where to try next. unsure says that an earlier try may have had
-// its effect: then it goes on until ctx ends. here means that this node leads.
-func (s *seeker) turn(ctx context.Context, unsure bool) (to peer.Address, here bool, err error) {
+// Turn returns where to try next, after a short wait when it is not the first
+// try. unsure says that an earlier try may have had its effect: then the search
+// goes on until ctx ends. here means that this node leads. The error is NO_LEADER
+// with outcome "none".
+func (s *Seeker) Turn(ctx context.Context, unsure bool) (to peer.Address, here bool, err error) {
 	for {
 		if s.tries++; s.tries > 1 {
 			if unsure || time.Since(s.began) < patience {

@@ -41,10 +41,10 @@ type answer struct {
 // details.outcome "none", which certainly did not happen; others and the
 // context's may have.
 func (f *Forwarder) Write(ctx context.Context, c *command.Command) (command.Result, error) {
-	seek := f.seek()
+	seek := f.Seek()
 	var unsure *peer.Address // where a try may have had its effect
 	for {
-		to, here, err := seek.turn(ctx, unsure != nil)
+		to, here, err := seek.Turn(ctx, unsure != nil)
 		if err != nil {
 			return command.Result{}, outcome(err, unsure != nil)
 		}
