@@ -98,23 +98,20 @@ func (r *Replicated) Put(ctx context.Context, src io.Reader, want *Digest, max i
 	if len(q.targets) == 0 {
 		return r.local.Put(ctx, src, want, max)
 	}
-	sending, cancel := context.WithCancel(r.life)
 	returned := make(chan struct{})
 	defer close(returned)
 	results := make(chan sent, len(q.targets))
 	digest, size, err := r.local.put(ctx, src, want, max, func(s *spool) {
 		for _, to := range q.targets {
-			r.send(sending, returned, s, to, want, max, results)
+			r.send(returned, s, to, want, max, results)
 		}
 	})
 	if err == nil {
 		err = q.wait(ctx, digest, results)
 	}
 	if err != nil {
-		cancel()
 		return Digest{}, 0, err
 	}
-	context.AfterFunc(r.life, cancel)
 	return digest, size, nil
 }
 
@@ -206,8 +203,10 @@ func (q quorum) wait(ctx context.Context, digest Digest, results <-chan sent) er
 }
 
 // send starts sending the growing file to one peer; results gets one answer.
-func (r *Replicated) send(ctx context.Context, returned <-chan struct{}, s *spool, to Peer, want *Digest, max int64, results chan<- sent) {
-	f, err := s.follow(ctx)
+// It ends by itself when there will be no blob, because the file then ends with
+// an error.
+func (r *Replicated) send(returned <-chan struct{}, s *spool, to Peer, want *Digest, max int64, results chan<- sent) {
+	f, err := s.follow(r.life)
 	if err != nil {
 		results <- sent{to: to, err: err}
 		return
@@ -215,21 +214,34 @@ func (r *Replicated) send(ctx context.Context, returned <-chan struct{}, s *spoo
 	slot := r.slot(to.Server)
 	started := r.start(func() {
 		defer f.Close()
-		select {
-		case slot <- struct{}{}:
-		case <-ctx.Done():
-			results <- sent{to: to, err: ctx.Err()}
-			return
-		case <-returned: // enough others have it
-			results <- sent{to: to, err: context.Canceled}
+		if err := r.enter(slot, returned); err != nil {
+			results <- sent{to: to, err: err}
 			return
 		}
 		defer func() { <-slot }()
-		digest, err := r.peers.Send(ctx, to, f, want, max)
+		digest, err := r.peers.Send(r.life, to, f, want, max)
 		results <- sent{to, digest, err}
 	})
 	if !started {
 		results <- sent{to: to, err: errors.Join(context.Canceled, f.Close())}
+	}
+}
+
+// enter takes a place for a blob. It waits for one only as long as the Put does:
+// then enough others have it.
+func (r *Replicated) enter(slot chan struct{}, returned <-chan struct{}) error {
+	select {
+	case slot <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case slot <- struct{}{}:
+		return nil
+	case <-returned:
+		return context.Canceled
+	case <-r.life.Done():
+		return r.life.Err()
 	}
 }
 
