@@ -25,6 +25,7 @@ type settings struct {
 	rounds  int
 	depth   string
 	idle    string
+	gate    bool
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 3, "turns of the comparison")
 	flag.StringVar(&s.depth, "depth", "1000000", "jobs that wait in the fill measurement")
 	flag.StringVar(&s.idle, "idle", "10000", "parked polls of the idle measurement")
+	flag.BoolVar(&s.gate, "gate", false, "only check that a job costs no more processor time than it did")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -44,6 +46,9 @@ func main() {
 }
 
 func run(ctx context.Context, s settings) error {
+	if s.gate {
+		return gate(ctx, s.binary)
+	}
 	for _, args := range [][]string{
 		{"submit"}, {"latency"},
 		{"fill", "--depth", s.depth},

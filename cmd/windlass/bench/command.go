@@ -90,13 +90,14 @@ func probes(o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := httpProbe(o.clients)
+	plain, each, err := httpProbe(o.clients)
 	if err != nil {
 		return nil, err
 	}
 	return []row{
 		{"probe: 4 KiB append + fdatasync", fmt.Sprintf("%.0f/s", syncs)},
 		{"probe: plain fasthttp", fmt.Sprintf("%.0f/s", plain)},
+		{"probe: CPU per plain request", fmt.Sprintf("%.1f us", float64(each)/float64(time.Microsecond))},
 	}, nil
 }
 

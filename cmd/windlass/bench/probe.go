@@ -39,11 +39,16 @@ func syncProbe(dir string) (float64, error) {
 }
 
 // httpProbe is how many requests per second plain fasthttp answers now, with as
-// many connections and the same request as a submit; server and load share this process.
-func httpProbe(connections int) (float64, error) {
+// many connections and the same request as a submit, and the processor time of
+// one; server and load share this process.
+func httpProbe(connections int) (rate float64, each time.Duration, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, fmt.Errorf("cannot probe HTTP: %w", err)
+		return 0, 0, fmt.Errorf("cannot probe HTTP: %w", err)
+	}
+	before, err := spent()
+	if err != nil {
+		return 0, 0, err
 	}
 	served := make(chan error, 1)
 	go func() { served <- api.ServePlain(ln) }()
@@ -69,5 +74,16 @@ func httpProbe(connections int) (float64, error) {
 	wg.Wait()
 	_ = ln.Close()
 	<-served
-	return float64(n.Load()) / probeTime.Seconds(), nil
+	after, err := spent()
+	count := max(n.Load(), 1)
+	return float64(count) / probeTime.Seconds(), (after - before) / time.Duration(count), err
+}
+
+// spent is the processor time of this process so far.
+func spent() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("cannot read processor time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
