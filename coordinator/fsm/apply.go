@@ -56,6 +56,12 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.evict(op.Evict)
 	case *command.Command_PutSettings:
 		return s.putSettings(op.PutSettings)
+	case *command.Command_Archive:
+		return s.archive(op.Archive)
+	case *command.Command_DropSegment:
+		return s.dropSegment(op.DropSegment)
+	case *command.Command_Recall:
+		return s.recall(op.Recall)
 	case *command.Command_Checkpoint:
 		s.checkpoint = true
 		return replayed()

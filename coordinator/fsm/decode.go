@@ -14,7 +14,7 @@ import (
 func metaOf(m *HeaderRecord) state.Meta {
 	return state.Meta{
 		Index: m.GetIndex(), ClockMs: m.GetClockMs(), Seq: m.GetSeq(), Revision: m.GetRevision(),
-		Feature: m.GetFeature(), Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
+		Feature: m.GetFeature(), Segment: m.GetSegment(), Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
 	}
 }
 
@@ -50,6 +50,7 @@ func (r *recordReader) agent(m *AgentRecord) error {
 func (r *recordReader) key(m *KeyRecord) error {
 	k := &state.Key{
 		Org: r.to.Intern(m.GetOrg()), Endpoint: r.to.Intern(m.GetEndpoint()), Key: m.GetKey(), ExpiresMs: m.GetExpiresMs(),
+		CreatedMs: m.GetCreatedMs(),
 	}
 	if err := fill("idempotency key", k.Job[:], m.GetJob(), k.Hash[:], m.GetHash()); err != nil {
 		return err
@@ -57,9 +58,33 @@ func (r *recordReader) key(m *KeyRecord) error {
 	return r.to.Key(k)
 }
 
+func (r *recordReader) segment(m *SegmentRecord) error {
+	g := &state.Segment{
+		Number: m.GetNumber(), Size: m.GetSize(), IndexOffset: m.GetIndexOffset(), Jobs: m.GetJobs(),
+		OldestEndMs: m.GetOldestEndMs(), NewestEndMs: m.GetNewestEndMs(),
+	}
+	err := fill("segment", g.SHA256[:], m.GetSha256(), g.IndexSHA256[:], m.GetIndexSha256(), g.First[:], m.GetFirst(), g.Last[:], m.GetLast())
+	if err != nil {
+		return err
+	}
+	if g.Number > r.meta.Segment {
+		return fmt.Errorf("segment %d is above the newest, %d", g.Number, r.meta.Segment)
+	}
+	return r.to.Segment(g)
+}
+
 func (r *recordReader) job(m *JobRecord) error {
+	j, err := jobOf(m, r.to.Intern)
+	if err != nil {
+		return err
+	}
+	return r.to.Job(j)
+}
+
+// jobOf reads a row; intern returns a string equal to the given one.
+func jobOf(m *JobRecord, intern func(string) string) (*state.Job, error) {
 	j := &state.Job{
-		Seq: m.GetSeq(), Index: m.GetIndex(), Org: r.to.Intern(m.GetOrg()), Target: r.to.Intern(m.GetEndpoint()),
+		Seq: m.GetSeq(), Index: m.GetIndex(), Org: intern(m.GetOrg()), Target: intern(m.GetEndpoint()),
 		CreatedMs: m.GetCreatedMs(), NotBeforeMs: m.GetNotBeforeMs(), TTLMs: m.GetTtlMs(), ExecutionMs: m.GetExecutionMs(),
 		Attempt: m.GetAttempt(), Run: m.GetRun(), Status: protocol.Status(m.GetStatus()), Priority: protocol.Priority(m.GetPriority()),
 		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(),
@@ -67,28 +92,28 @@ func (r *recordReader) job(m *JobRecord) error {
 		MaxAttempts: uint16(m.GetMaxAttempts()), MaxLosses: uint16(m.GetMaxLosses()),
 	}
 	if max(m.GetFailures(), m.GetLosses(), m.GetMaxAttempts(), m.GetMaxLosses()) > math.MaxUint16 {
-		return fmt.Errorf("a job's counter is out of range")
+		return nil, fmt.Errorf("a job's counter is out of range")
 	}
 	if m.GetStatus() == 0 || m.GetStatus() > uint32(protocol.StatusPaused) || m.GetPriority() > protocol.Priorities || !j.Priority.Valid() {
-		return fmt.Errorf("a job has status %d and priority %d", m.GetStatus(), m.GetPriority())
+		return nil, fmt.Errorf("a job has status %d and priority %d", m.GetStatus(), m.GetPriority())
 	}
 	if err := fill("job", j.ID[:], m.GetId()); err != nil {
-		return err
+		return nil, err
 	}
 	var err error
 	if j.Input, err = payloadOf(m.GetInput()); err != nil {
-		return err
+		return nil, err
 	}
 	if j.Lease, err = leaseOf(m.GetLease()); err != nil {
-		return err
+		return nil, err
 	}
 	if j.Outcome, err = outcomeOf(m.GetOutcome()); err != nil {
-		return err
+		return nil, err
 	}
 	if j.Extra, err = extraOf(m.GetExtra()); err != nil {
-		return err
+		return nil, err
 	}
-	return r.to.Job(j)
+	return j, nil
 }
 
 func payloadOf(m *PayloadRecord) (state.Payload, error) {

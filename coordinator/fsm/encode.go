@@ -7,7 +7,7 @@ import (
 func headerRecord(m state.Meta) *HeaderRecord {
 	return &HeaderRecord{
 		Index: m.Index, ClockMs: m.ClockMs, Seq: m.Seq, Revision: m.Revision, MaxBytes: m.Settings.MaxBytes,
-		Feature: m.Feature,
+		Feature: m.Feature, Segment: m.Segment,
 	}
 }
 
@@ -29,6 +29,14 @@ func agentRecord(a *state.Agent) *AgentRecord {
 func keyRecord(k *state.Key) *KeyRecord {
 	return &KeyRecord{
 		Org: k.Org, Endpoint: k.Endpoint, Key: k.Key, Job: k.Job[:], Hash: k.Hash[:], ExpiresMs: k.ExpiresMs,
+		CreatedMs: k.CreatedMs,
+	}
+}
+
+func segmentRecord(g *state.Segment) *SegmentRecord {
+	return &SegmentRecord{
+		Number: g.Number, Sha256: g.SHA256[:], Size: g.Size, IndexOffset: g.IndexOffset, IndexSha256: g.IndexSHA256[:],
+		First: g.First[:], Last: g.Last[:], Jobs: g.Jobs, OldestEndMs: g.OldestEndMs, NewestEndMs: g.NewestEndMs,
 	}
 }
 

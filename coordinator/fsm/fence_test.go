@@ -77,9 +77,10 @@ func TestFenceRefusesTheOldTimeline(t *testing.T) {
 // TestFenceKeepsTheRest compares every row of random states.
 func TestFenceKeepsTheRest(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := ready(t)
+		w, m := ready(t), newModel()
 		for range rapid.IntRange(10, 80).Draw(rt, "steps") {
-			w.do(randomCommand(rt, w))
+			m.index = indexes(w.store.View())
+			w.do(randomCommand(rt, w, m))
 		}
 		f := fenced(t, w.persist())
 		before, after := w.store.View(), f.store.View()

@@ -100,7 +100,7 @@ func (s *step) evict(c *command.Evict) command.Result {
 	for _, raw := range c.GetJobs() {
 		id := protocol.JobID(raw)
 		if j := s.txn.Job(id); j != nil && !j.Live() {
-			s.txn.DeleteJob(id)
+			s.remove(j)
 			r.Count++
 		}
 	}

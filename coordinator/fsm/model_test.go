@@ -20,6 +20,17 @@ type model struct {
 	agents    map[protocol.AgentID]protocol.Incarnation
 	keys      map[string]modelKey
 	deleted   uint64 // highest revision of a deleted endpoint
+
+	segments map[uint64]modelSegment
+	newest   uint64
+	records  map[protocol.JobID]modelRecord // of the newest state that was archived
+	index    map[protocol.JobID]uint64      // of the rows before the command
+}
+
+type modelSegment struct {
+	hash        byte
+	first, last protocol.JobID
+	end         int64
 }
 
 type modelJob struct {
@@ -51,12 +62,14 @@ type modelKey struct {
 	job     protocol.JobID
 	hash    byte
 	expires int64
+	created int64 // of the job, once it left
 }
 
 func newModel() *model {
 	return &model{
 		jobs: make(map[protocol.JobID]*modelJob), endpoints: make(map[string]*modelEndpoint),
 		agents: make(map[protocol.AgentID]protocol.Incarnation), keys: make(map[string]modelKey),
+		segments: make(map[uint64]modelSegment), records: make(map[protocol.JobID]modelRecord),
 	}
 }
 
@@ -87,7 +100,7 @@ func (m *model) apply(clock int64, c *command.Command) command.Result {
 		var n int64
 		for _, raw := range op.Evict.Jobs {
 			if j := m.jobs[protocol.JobID(raw)]; j != nil && j.status.Terminal() {
-				delete(m.jobs, protocol.JobID(raw))
+				m.remove(protocol.JobID(raw))
 				n++
 			}
 		}
@@ -99,6 +112,19 @@ func (m *model) apply(clock int64, c *command.Command) command.Result {
 			}
 		}
 		return r
+	case *command.Command_Archive:
+		return m.archive(op.Archive)
+	case *command.Command_DropSegment:
+		var n int64
+		for _, number := range op.DropSegment.Numbers {
+			if g, ok := m.segments[number]; ok && g.end < op.DropSegment.EndedBeforeMs {
+				delete(m.segments, number)
+				n++
+			}
+		}
+		return command.Result{Count: n, Replayed: n == 0}
+	case *command.Command_Recall:
+		return m.recall(op.Recall)
 	}
 	panic(fmt.Sprintf("the model lacks %T", c.GetOp()))
 }
@@ -116,7 +142,7 @@ func (m *model) submit(s *command.Submit) command.Result {
 		if k.hash != s.PayloadHash[0] {
 			return answer(protocol.CodeIdempotencyReused)
 		}
-		created := int64(k.job.CreatedAt())
+		created := k.created
 		if j := m.jobs[k.job]; j != nil {
 			created = j.created
 		}
@@ -336,9 +362,9 @@ func (m *model) ended(id protocol.JobID, j *modelJob) {
 	if k, ok := m.keys[name]; ok && k.job == id && j.key != "" {
 		switch {
 		case j.status.Terminal():
-			k.expires = m.clock + 86_400_000
+			k.expires, k.created = m.clock+86_400_000, 0
 		case j.run > 1:
-			k.expires = 0
+			k.expires, k.created = 0, 0
 		}
 		m.keys[name] = k
 	}
@@ -435,11 +461,12 @@ func (m *model) differences(v *state.View) []string {
 	v.Keys(func(k *state.Key) bool {
 		keys++
 		w, ok := m.keys[k.Org+"/"+k.Endpoint+"/"+k.Key]
-		if got := (modelKey{k.Job, k.Hash[0], k.ExpiresMs}); !ok || got != w {
+		if got := (modelKey{k.Job, k.Hash[0], k.ExpiresMs, k.CreatedMs}); !ok || got != w {
 			out = append(out, fmt.Sprintf("key %s: got %+v, want %+v", k.Key, got, w))
 		}
 		return true
 	})
+	out = append(out, m.archiveDifferences(v)...)
 	if keys != len(m.keys) {
 		out = append(out, fmt.Sprintf("%d keys, want %d", keys, len(m.keys)))
 	}

@@ -80,7 +80,7 @@ func (r *recordReader) next() (byte, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot read a record's type: %w", err)
 	}
-	if kind < r.last || kind == r.last && (kind == typeHeader || kind == typeTrailer) || r.last == 0 && kind != typeHeader {
+	if place(kind) < place(r.last) || kind == r.last && (kind == typeHeader || kind == typeTrailer) || r.last == 0 && kind != typeHeader {
 		return 0, fmt.Errorf("record type %d cannot follow %d", kind, r.last)
 	}
 	r.last = kind
@@ -115,6 +115,9 @@ func (r *recordReader) row(kind byte) error {
 	case typeKey:
 		r.count.Keys++
 		return each(r, new(KeyRecord), r.key)
+	case typeSegment:
+		r.count.Segments++
+		return each(r, new(SegmentRecord), r.segment)
 	case typeJob:
 		r.count.Jobs++
 		return each(r, new(JobRecord), r.job)

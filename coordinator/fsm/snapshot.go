@@ -38,7 +38,16 @@ const (
 	typeKey
 	typeJob
 	typeTrailer
+	typeSegment // between the keys and the jobs
 )
+
+// place orders the record types in a snapshot.
+func place(kind byte) int {
+	if kind == typeSegment {
+		return 2*int(typeKey) + 1
+	}
+	return 2 * int(kind)
+}
 
 // writeBuffer gathers what the compressor writes; disks and raft's own checksum
 // like it large.
@@ -111,6 +120,10 @@ func (w *recordWriter) view(v *state.View) {
 		count.Keys++
 		return w.record(typeKey, keyRecord(k))
 	})
+	for _, g := range v.Segments() {
+		count.Segments++
+		w.record(typeSegment, segmentRecord(g))
+	}
 	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
 		count.Jobs++
 		return w.record(typeJob, jobRecord(j))

@@ -33,6 +33,7 @@ type HeaderRecord struct {
 	Revision      uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"` // highest revision of a deleted endpoint
 	MaxBytes      int64                  `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	Feature       uint32                 `protobuf:"varint,6,opt,name=feature,proto3" json:"feature,omitempty"` // replicated feature level
+	Segment       uint64                 `protobuf:"varint,7,opt,name=segment,proto3" json:"segment,omitempty"` // number of the newest segment of the archive
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +106,13 @@ func (x *HeaderRecord) GetMaxBytes() int64 {
 func (x *HeaderRecord) GetFeature() uint32 {
 	if x != nil {
 		return x.Feature
+	}
+	return 0
+}
+
+func (x *HeaderRecord) GetSegment() uint64 {
+	if x != nil {
+		return x.Segment
 	}
 	return 0
 }
@@ -294,6 +302,7 @@ type KeyRecord struct {
 	Job           []byte                 `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
 	Hash          []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
 	ExpiresMs     int64                  `protobuf:"varint,6,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,7,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"` // of the job, once its row left the table
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +375,13 @@ func (x *KeyRecord) GetHash() []byte {
 func (x *KeyRecord) GetExpiresMs() int64 {
 	if x != nil {
 		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *KeyRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
 	}
 	return 0
 }
@@ -1011,6 +1027,123 @@ func (x *OutcomeRecord) GetReported() bool {
 	return false
 }
 
+// SegmentRecord is a segment of the archive; they come before the jobs.
+type SegmentRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	IndexOffset   int64                  `protobuf:"varint,4,opt,name=index_offset,json=indexOffset,proto3" json:"index_offset,omitempty"`
+	IndexSha256   []byte                 `protobuf:"bytes,5,opt,name=index_sha256,json=indexSha256,proto3" json:"index_sha256,omitempty"`
+	First         []byte                 `protobuf:"bytes,6,opt,name=first,proto3" json:"first,omitempty"`
+	Last          []byte                 `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`
+	Jobs          uint32                 `protobuf:"varint,8,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	OldestEndMs   int64                  `protobuf:"varint,9,opt,name=oldest_end_ms,json=oldestEndMs,proto3" json:"oldest_end_ms,omitempty"`
+	NewestEndMs   int64                  `protobuf:"varint,10,opt,name=newest_end_ms,json=newestEndMs,proto3" json:"newest_end_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentRecord) Reset() {
+	*x = SegmentRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentRecord) ProtoMessage() {}
+
+func (x *SegmentRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentRecord.ProtoReflect.Descriptor instead.
+func (*SegmentRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SegmentRecord) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SegmentRecord) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *SegmentRecord) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SegmentRecord) GetIndexOffset() int64 {
+	if x != nil {
+		return x.IndexOffset
+	}
+	return 0
+}
+
+func (x *SegmentRecord) GetIndexSha256() []byte {
+	if x != nil {
+		return x.IndexSha256
+	}
+	return nil
+}
+
+func (x *SegmentRecord) GetFirst() []byte {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *SegmentRecord) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *SegmentRecord) GetJobs() uint32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *SegmentRecord) GetOldestEndMs() int64 {
+	if x != nil {
+		return x.OldestEndMs
+	}
+	return 0
+}
+
+func (x *SegmentRecord) GetNewestEndMs() int64 {
+	if x != nil {
+		return x.NewestEndMs
+	}
+	return 0
+}
+
 // TrailerRecord ends the records; a snapshot with other counts is refused.
 type TrailerRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1018,13 +1151,14 @@ type TrailerRecord struct {
 	Agents        uint64                 `protobuf:"varint,2,opt,name=agents,proto3" json:"agents,omitempty"`
 	Keys          uint64                 `protobuf:"varint,3,opt,name=keys,proto3" json:"keys,omitempty"`
 	Jobs          uint64                 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	Segments      uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrailerRecord) Reset() {
 	*x = TrailerRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1170,7 @@ func (x *TrailerRecord) String() string {
 func (*TrailerRecord) ProtoMessage() {}
 
 func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1183,7 @@ func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrailerRecord.ProtoReflect.Descriptor instead.
 func (*TrailerRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TrailerRecord) GetEndpoints() uint64 {
@@ -1080,18 +1214,26 @@ func (x *TrailerRecord) GetJobs() uint64 {
 	return 0
 }
 
+func (x *TrailerRecord) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
 var File_coordinator_fsm_snapshot_proto protoreflect.FileDescriptor
 
 const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\xa4\x01\n" +
+	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\xbe\x01\n" +
 	"\fHeaderRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x19\n" +
 	"\bclock_ms\x18\x02 \x01(\x03R\aclockMs\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x18\n" +
-	"\afeature\x18\x06 \x01(\rR\afeature\"\x8c\x01\n" +
+	"\afeature\x18\x06 \x01(\rR\afeature\x12\x18\n" +
+	"\asegment\x18\a \x01(\x04R\asegment\"\x8c\x01\n" +
 	"\x0eEndpointRecord\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
@@ -1106,7 +1248,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\vincarnation\x18\x04 \x01(\fR\vincarnation\x12\x14\n" +
 	"\x05facts\x18\x05 \x01(\fR\x05facts\x12\x14\n" +
 	"\x05index\x18\x06 \x01(\x04R\x05index\x12\x17\n" +
-	"\aseen_ms\x18\a \x01(\x03R\x06seenMs\"\x90\x01\n" +
+	"\aseen_ms\x18\a \x01(\x03R\x06seenMs\"\xaf\x01\n" +
 	"\tKeyRecord\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x10\n" +
@@ -1114,7 +1256,9 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x03job\x18\x04 \x01(\fR\x03job\x12\x12\n" +
 	"\x04hash\x18\x05 \x01(\fR\x04hash\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x06 \x01(\x03R\texpiresMs\"\xf3\x05\n" +
+	"expires_ms\x18\x06 \x01(\x03R\texpiresMs\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\a \x01(\x03R\tcreatedMs\"\xf3\x05\n" +
 	"\tJobRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +
@@ -1183,12 +1327,25 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x06chunks\x18\r \x01(\v2#.windlass.snapshot.v1.PayloadRecordR\x06chunks\x12\x14\n" +
 	"\x05agent\x18\x0e \x01(\fR\x05agent\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x12\x1a\n" +
-	"\breported\x18\x10 \x01(\bR\breported\"m\n" +
+	"\breported\x18\x10 \x01(\bR\breported\"\x9f\x02\n" +
+	"\rSegmentRecord\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12!\n" +
+	"\findex_offset\x18\x04 \x01(\x03R\vindexOffset\x12!\n" +
+	"\findex_sha256\x18\x05 \x01(\fR\vindexSha256\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\fR\x05first\x12\x12\n" +
+	"\x04last\x18\a \x01(\fR\x04last\x12\x12\n" +
+	"\x04jobs\x18\b \x01(\rR\x04jobs\x12\"\n" +
+	"\roldest_end_ms\x18\t \x01(\x03R\voldestEndMs\x12\"\n" +
+	"\rnewest_end_ms\x18\n" +
+	" \x01(\x03R\vnewestEndMs\"\x89\x01\n" +
 	"\rTrailerRecord\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x01(\x04R\tendpoints\x12\x16\n" +
 	"\x06agents\x18\x02 \x01(\x04R\x06agents\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\x04R\x04keys\x12\x12\n" +
-	"\x04jobs\x18\x04 \x01(\x04R\x04jobsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
+	"\x04jobs\x18\x04 \x01(\x04R\x04jobs\x12\x1a\n" +
+	"\bsegments\x18\x05 \x01(\x04R\bsegmentsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
 
 var (
 	file_coordinator_fsm_snapshot_proto_rawDescOnce sync.Once
@@ -1202,7 +1359,7 @@ func file_coordinator_fsm_snapshot_proto_rawDescGZIP() []byte {
 	return file_coordinator_fsm_snapshot_proto_rawDescData
 }
 
-var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*HeaderRecord)(nil),   // 0: windlass.snapshot.v1.HeaderRecord
 	(*EndpointRecord)(nil), // 1: windlass.snapshot.v1.EndpointRecord
@@ -1214,7 +1371,8 @@ var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*TagRecord)(nil),      // 7: windlass.snapshot.v1.TagRecord
 	(*ExtraRecord)(nil),    // 8: windlass.snapshot.v1.ExtraRecord
 	(*OutcomeRecord)(nil),  // 9: windlass.snapshot.v1.OutcomeRecord
-	(*TrailerRecord)(nil),  // 10: windlass.snapshot.v1.TrailerRecord
+	(*SegmentRecord)(nil),  // 10: windlass.snapshot.v1.SegmentRecord
+	(*TrailerRecord)(nil),  // 11: windlass.snapshot.v1.TrailerRecord
 }
 var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	5, // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
@@ -1243,7 +1401,7 @@ func file_coordinator_fsm_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_fsm_snapshot_proto_rawDesc), len(file_coordinator_fsm_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -66,7 +67,8 @@ func (s *step) bound(c *command.Submit) (command.Result, bool) {
 	if k.Hash != [32]byte(c.GetPayloadHash()) {
 		return refuse(protocol.CodeIdempotencyReused, "The idempotency key was used with another payload"), true
 	}
-	created := int64(k.Job.CreatedAt()) // of a job that left memory
+	// Of a job that left memory; a version before did not keep when it came.
+	created := cmp.Or(k.CreatedMs, int64(k.Job.CreatedAt()))
 	if j := s.txn.Job(k.Job); j != nil {
 		created = j.CreatedMs
 	}
@@ -140,7 +142,7 @@ func (s *step) holdKey(j *state.Job) {
 		return // it expired, and may name a later job
 	}
 	n := *k
-	n.ExpiresMs = 0
+	n.ExpiresMs, n.CreatedMs = 0, 0
 	if !j.Live() {
 		n.ExpiresMs = s.clock + keyTermMs
 	}

@@ -206,6 +206,18 @@ func evict(jobs ...int) *command.Command {
 	return &command.Command{Op: &command.Command_Evict{Evict: e}}
 }
 
+func archive(a *command.Archive) *command.Command {
+	return &command.Command{Op: &command.Command_Archive{Archive: a}}
+}
+
+func dropSegment(endedBefore int64, numbers ...uint64) *command.Command {
+	return &command.Command{Op: &command.Command_DropSegment{DropSegment: &command.DropSegment{Numbers: numbers, EndedBeforeMs: endedBefore}}}
+}
+
+func recall(n int, record []byte, newest uint64) *command.Command {
+	return &command.Command{Op: &command.Command_Recall{Recall: &command.Recall{Job: raw(job(n)), Record: record, Newest: newest}}}
+}
+
 func putSettings(maxBytes int64) *command.Command {
 	return &command.Command{Op: &command.Command_PutSettings{PutSettings: &command.PutSettings{MaxBytes: maxBytes}}}
 }

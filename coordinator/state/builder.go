@@ -22,7 +22,10 @@ type Builder struct {
 	counted []any // endpoints and organisations, written when their counts are known
 	rows    int
 	bytes   int64
+	ended   ended
 	last    struct{ endpoint, agent, key, job []byte }
+
+	segments []*Segment
 }
 
 // rowsPerTxn bounds how many tree nodes a restore keeps as writable.
@@ -84,7 +87,9 @@ func (b *Builder) Job(j *Job) error {
 		return fmt.Errorf("job %s is %s with lease %t", j.ID, j.Status, j.Lease != nil)
 	}
 	b.leases.move(nil, j)
-	if j.Live() {
+	if !j.Live() {
+		b.ended.count(j, 1)
+	} else {
 		e := b.ends[endpointID{j.Org, j.Target}]
 		if e == nil {
 			return fmt.Errorf("job %s names endpoint %s/%s, which does not exist", j.ID, j.Org, j.Target)
@@ -96,6 +101,16 @@ func (b *Builder) Job(j *Job) error {
 		}
 	}
 	return b.insert(tableJobs, j)
+}
+
+// Segment adds a segment of the archive.
+func (b *Builder) Segment(g *Segment) error {
+	if n := len(b.segments); n > 0 && g.Number <= b.segments[n-1].Number || g.Number == 0 {
+		return fmt.Errorf("segment %d is out of order or appears twice", g.Number)
+	}
+	b.segments = append(b.segments, g)
+	b.bytes += g.RowSize()
+	return nil
 }
 
 // ascend refuses a key that is not above the one before it.
@@ -148,6 +163,8 @@ func (b *Builder) store(meta Meta) *Store {
 	}
 	b.flush()
 	s := &Store{db: b.db, leases: b.leases}
-	s.view.Store(&View{tables: b.db.Txn(false), feed: newFeed(meta.Index), meta: meta, bytes: b.bytes})
+	s.view.Store(&View{
+		tables: b.db.Txn(false), feed: newFeed(meta.Index), meta: meta, bytes: b.bytes, segments: b.segments, ended: b.ended,
+	})
 	return s
 }

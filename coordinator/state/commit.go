@@ -20,7 +20,9 @@ func (t *Txn) Commit(index uint64) Changes {
 	t.meta.Index = index
 	changes := Changes{Index: index, List: t.changes()}
 	feed := t.base.feed
-	t.store.view.Store(&View{tables: t.store.db.Txn(false), feed: feed, meta: t.meta, bytes: t.bytes})
+	t.store.view.Store(&View{
+		tables: t.store.db.Txn(false), feed: feed, meta: t.meta, bytes: t.bytes, segments: t.segments, ended: t.ended,
+	})
 	feed.append(changes)
 	return changes
 }

@@ -11,7 +11,7 @@ import (
 
 // DigestVersion is the encoding that Digest hashes. It is raised with every change
 // of it, so that nodes of two versions know that they cannot compare.
-const DigestVersion = 1
+const DigestVersion = 2
 
 // Digest returns a hash over every row in key order and over what is beside the
 // rows except the raft index and the clock, which move even when every command
@@ -19,7 +19,7 @@ const DigestVersion = 1
 func (v *View) Digest() [32]byte {
 	d := digest{h: sha256.New()}
 	d.number(v.meta.Seq)
-	d.number(v.meta.Revision)
+	d.numbers(v.meta.Revision, v.meta.Segment)
 	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
 	for _, e := range v.Endpoints("") {
 		d.endpoint(e)
@@ -28,6 +28,10 @@ func (v *View) Digest() [32]byte {
 		d.agent(a)
 	}
 	v.Keys(func(k *Key) bool { d.key(k); return true })
+	d.number(uint64(len(v.segments)))
+	for _, g := range v.segments {
+		d.segment(g)
+	}
 	for j := range rows[Job](v.tables, tableJobs, &protocol.JobID{}) {
 		d.job(j)
 	}
@@ -152,5 +156,13 @@ func (d *digest) key(k *Key) {
 	d.texts(k.Org, k.Endpoint, k.Key)
 	d.bytes(k.Job[:])
 	d.bytes(k.Hash[:])
-	d.number(uint64(k.ExpiresMs))
+	d.numbers(uint64(k.ExpiresMs), uint64(k.CreatedMs))
+}
+
+func (d *digest) segment(g *Segment) {
+	d.numbers(g.Number, uint64(g.Size), uint64(g.IndexOffset), uint64(g.Jobs), uint64(g.OldestEndMs), uint64(g.NewestEndMs))
+	d.bytes(g.SHA256[:])
+	d.bytes(g.IndexSHA256[:])
+	d.bytes(g.First[:])
+	d.bytes(g.Last[:])
 }

@@ -155,6 +155,9 @@ type Key struct {
 	Hash               [32]byte // of the payload
 	// ExpiresMs is set when the job ends: the key is free again from then on.
 	ExpiresMs int64
+	// CreatedMs is when the job was created, once its row left the table: a
+	// repeated submit gets the same answer as before.
+	CreatedMs int64
 }
 
 // Settings are the replicated limits of the whole cluster.
@@ -168,6 +171,7 @@ type Meta struct {
 	ClockMs  int64  // the newest batch's clock
 	Seq      uint64 // of the newest submission
 	Revision uint64 // highest revision of a deleted endpoint
+	Segment  uint64 // number of the newest segment of the archive that ever was
 	Feature  uint32 // replicated feature level; 0: none was ever set
 	Settings Settings
 }

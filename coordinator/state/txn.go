@@ -16,8 +16,10 @@ type Txn struct {
 	store *Store
 	base  *View
 
-	meta  Meta
-	bytes int64
+	meta     Meta
+	bytes    int64
+	segments []*Segment // the view's, or a copy
+	ended    ended
 
 	jobs      table[protocol.JobID, Job]
 	endpoints table[endpointID, Endpoint]
@@ -42,6 +44,7 @@ func (s *Store) Begin() *Txn {
 	t := s.txn
 	t.base = s.view.Load()
 	t.meta, t.bytes = t.base.meta, t.base.bytes
+	t.segments, t.ended = t.base.segments, t.base.ended
 	t.jobs.reset(tableJobs)
 	t.endpoints.reset(tableEndpoints)
 	t.agents.reset(tableAgents)
@@ -140,6 +143,7 @@ func (t *Txn) count(j *Job, sign int) {
 	}
 	t.bytes += int64(sign) * j.Size()
 	if !j.Live() {
+		t.ended.count(j, sign)
 		return
 	}
 	e := t.ownEndpoint(j.Org, j.Target)

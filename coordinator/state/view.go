@@ -15,6 +15,9 @@ type View struct {
 	feed   *feed
 	meta   Meta
 	bytes  int64
+
+	segments []*Segment // in the order of their numbers; replaced, never changed
+	ended    ended
 }
 
 // Index returns the raft index of the newest batch in the view.
