@@ -85,6 +85,12 @@ func (n *Node) audit(mark *watermark, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	// A cluster is joined or formed once, after the file was made.
+	if was := mark.current(); was.cluster == "" {
+		if err := mark.change(func(p *promise) { p.cluster = has.cluster }); err != nil {
+			return err
+		}
+	}
 	if fresh {
 		// A directory of a version that kept no watermark: it holds from now on.
 		if err := mark.change(func(p *promise) { *p = has }); err != nil {
@@ -98,6 +104,8 @@ func (n *Node) audit(mark *watermark, fresh bool) error {
 	switch {
 	case was.server != n.id.ServerID:
 		return fmt.Errorf("there is the log of server %s, and this one is %s: the directory is mixed from two", was.server, n.id.ServerID)
+	case was.cluster != has.cluster:
+		return fmt.Errorf("there is the log of cluster %s, and the identity names %q", was.cluster, has.cluster)
 	case has.index < was.index:
 		return fmt.Errorf("the log was cut: it ends at entry %d, and entries up to %d were acknowledged", has.index, was.index)
 	case has.term < was.term:
@@ -107,7 +115,31 @@ func (n *Node) audit(mark *watermark, fresh bool) error {
 	case has.voteTerm > has.term:
 		return fmt.Errorf("the vote store is not what was written: term %d, and a vote in %d", has.term, has.voteTerm)
 	}
+	if err := n.rewriteTerm(has.term); err != nil {
+		return err
+	}
 	return n.readLog(log)
+}
+
+// startError is why raft did not start. It panics where it cannot read or write.
+func (n *Node) startError(err error) error {
+	if failed := n.failure(); failed != nil && n.cfg.Memory == nil {
+		return damaged(filepath.Join(n.cfg.Dir, "raft"), failed)
+	}
+	return fmt.Errorf("cannot start raft: %w", err)
+}
+
+// rewriteTerm writes what is there already: damage in those parts of the vote
+// store that only a write reads must be found now, because raft panics when it
+// cannot write its term.
+func (n *Node) rewriteTerm(term uint64) error {
+	if term == 0 {
+		return nil // nothing was ever written
+	}
+	if err := n.store.backend.SetUint64([]byte(keyCurrentTerm), term); err != nil {
+		return fmt.Errorf("the vote store cannot be written: %w", err)
+	}
+	return nil
 }
 
 // span is the entries of the log, and the snapshot below them.
@@ -122,7 +154,7 @@ func (n *Node) holds() (has promise, log span, err error) {
 		return has, log, err
 	}
 	log.snapshot = n.snapshotIndex()
-	has.server, has.index = n.id.ServerID, max(log.last, log.snapshot)
+	has.server, has.cluster, has.index = n.id.ServerID, n.id.ClusterID, max(log.last, log.snapshot)
 	if has.term, err = n.store.backend.GetUint64([]byte(keyCurrentTerm)); err != nil && !isUnset(err) {
 		return has, log, err
 	}

@@ -37,7 +37,7 @@ func loadIdentity(dir string) (Identity, error) {
 	}
 	var id Identity
 	if err := json.Unmarshal(raw, &id); err != nil || id.ServerID == "" {
-		return Identity{}, fmt.Errorf("cannot read identity %s: it is damaged: remove the data directory and let this coordinator join again, or restore a backup", path)
+		return Identity{}, &DamageError{Dir: dir, Err: errors.New(identityFile + " is damaged")}
 	}
 	return id, nil
 }

@@ -115,10 +115,14 @@ func (n *Node) open() error {
 	if err := n.bootstrap(conf, trans); err != nil {
 		return err
 	}
-	n.raft, err = raft.NewRaft(conf, n.track, n.logs, n.store, n.snaps, trans)
+	err = caught(func() (err error) {
+		n.raft, err = raft.NewRaft(conf, n.track, n.logs, n.store, n.snaps, trans)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("cannot start raft: %w", err)
+		return n.startError(err)
 	}
+	n.store.running.Store(true)
 	return nil
 }
 

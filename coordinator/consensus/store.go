@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type store struct {
 	mark    *watermark    // nil in memory
 	covered func() uint64 // how far the newest snapshot goes; nil: unknown
 
+	running atomic.Bool // raft has started
 	failed  atomic.Pointer[error]
 	syncs   atomic.Uint64
 	entries atomic.Uint64
@@ -83,7 +85,7 @@ func (s *store) write(what string, op func() error) error {
 	watchdog := time.AfterFunc(s.stall, func() {
 		s.fail(fmt.Errorf("%s has taken longer than %s: the disk hangs", what, s.stall))
 	})
-	err := op()
+	err := caught(op)
 	watchdog.Stop()
 	s.syncs.Add(1)
 	s.nanos.Add(uint64(time.Since(start)))
@@ -196,18 +198,26 @@ func (s *store) Set(key, value []byte) error {
 
 // SetUint64 implements raft.StableStore.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	return s.write("write raft state", func() error {
+	term := string(key) == keyCurrentTerm
+	err := s.write("write raft state", func() error {
 		if err := s.backend.SetUint64(key, value); err != nil {
 			return err
 		}
-		switch string(key) {
-		case keyCurrentTerm:
+		switch {
+		case term:
 			return s.mark.change(func(p *promise) { p.term = max(p.term, value) })
-		case keyVoteTerm: // the candidate follows in a write of its own
+		case string(key) == keyVoteTerm: // the candidate follows in a write of its own
 			return s.mark.change(func(p *promise) { p.voteTerm, p.candidate = max(p.voteTerm, value), "" })
 		}
 		return nil
 	})
+	if err != nil && term && s.running.Load() {
+		// raft would panic, and a stack trace of its own would be the last words of
+		// a process that has just been told to end with the reason. Its main loop
+		// ends instead; it answers what it leads, and nothing can be acknowledged.
+		runtime.Goexit()
+	}
+	return err
 }
 
 // Get implements raft.StableStore. A key that was never set is no fault, and

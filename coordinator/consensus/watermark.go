@@ -23,12 +23,8 @@ const (
 	slotSize = 4096
 
 	// slotHeader is magic, sequence, index, term, term of the vote, and the
-	// lengths of the two texts behind them; a CRC32C follows these.
-	slotHeader = 8 + 4*8 + 2*2
-
-	// maxSlotText bounds a server id; ours have 30 bytes, an address book's
-	// candidate has no more.
-	maxSlotText = 256
+	// lengths of the three texts behind them; a CRC32C follows these.
+	slotHeader = 8 + 4*8 + 3*2
 
 	// watermarkPeriod is how much of its newest promises a node may forget when
 	// the power fails: then a log that is cut in the same second is not noticed
@@ -40,6 +36,7 @@ const (
 // to index, took part in term, and voted in voteTerm for candidate.
 type promise struct {
 	server    string // whose promise it is
+	cluster   string // that it is given in; "" when that was not known yet
 	index     uint64
 	term      uint64
 	voteTerm  uint64
@@ -120,9 +117,13 @@ func appendSlot(b []byte, seq uint64, p promise) []byte {
 	for _, n := range []uint64{seq, p.index, p.term, p.voteTerm} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(p.server)))
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(p.candidate)))
-	b = append(append(b, p.server...), p.candidate...)
+	texts := [...]string{p.server, p.cluster, p.candidate}
+	for _, s := range texts {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(s)))
+	}
+	for _, s := range texts {
+		b = append(b, s...)
+	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
 }
 
@@ -132,13 +133,21 @@ func decodeSlot(b []byte) (seq uint64, p promise, ok bool) {
 		return 0, promise{}, false
 	}
 	number := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8+8*i:]) }
-	server := int(binary.LittleEndian.Uint16(b[40:]))
-	end := slotHeader + server + int(binary.LittleEndian.Uint16(b[42:]))
-	if server > maxSlotText || end > slotHeader+2*maxSlotText || crc32.Checksum(b[:end], castagnoli()) != binary.LittleEndian.Uint32(b[end:]) {
+	var texts [3]string
+	end := slotHeader
+	for i := range texts {
+		size := int(binary.LittleEndian.Uint16(b[40+2*i:]))
+		if end+size+crc32.Size > slotSize {
+			return 0, promise{}, false
+		}
+		texts[i] = string(b[end : end+size])
+		end += size
+	}
+	if crc32.Checksum(b[:end], castagnoli()) != binary.LittleEndian.Uint32(b[end:]) {
 		return 0, promise{}, false
 	}
 	return number(0), promise{
-		server: string(b[slotHeader : slotHeader+server]), candidate: string(b[slotHeader+server : end]),
+		server: texts[0], cluster: texts[1], candidate: texts[2],
 		index: number(1), term: number(2), voteTerm: number(3),
 	}, true
 }
