@@ -49,6 +49,15 @@ func TestArchiveRemovesOnlyWhatIsInTheSegment(t *testing.T) {
 	}
 }
 
+func TestArchiveLeavesARowThatChanged(t *testing.T) {
+	w, rows := archived(t)
+	w.ok(reopen(1, org1, 1))
+	w.ok(cancel(1, org1))
+	if r := w.ok(archive(&command.Archive{Number: 1, Segment: newSegment(1, 1, 3, 7, 50), Jobs: rows[:2]})); r.Count != 1 || w.job(1).Run != 2 {
+		t.Errorf("%d rows left, want job 2 alone: the segment has the first run of job 1", r.Count)
+	}
+}
+
 func TestSegmentsHaveOneOrder(t *testing.T) {
 	w, rows := archived(t)
 	w.refused(archive(&command.Archive{Number: 1, Jobs: rows}), protocol.CodeConflict)
