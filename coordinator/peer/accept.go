@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,16 +48,18 @@ func (p *Port) accept(c net.Conn) {
 	p.greeting[c] = struct{}{}
 	p.work.Go(func() {
 		conn, h, err := p.greet(c)
+		if err != nil {
+			p.complain(c, h, err)
+			if conn != nil {
+				linger(conn)
+			}
+			_ = c.Close()
+		}
 		p.mu.Lock()
 		delete(p.greeting, c)
 		p.mu.Unlock()
 		<-p.slots
-		if err != nil {
-			p.complain(c, h, err)
-			_ = c.Close()
-			return
-		}
-		if !p.queueOf(h.kind).put(conn) {
+		if err == nil && !p.queueOf(h.kind).put(conn) {
 			_ = conn.Close()
 		}
 	})
@@ -90,7 +91,8 @@ func clip(s string) string { return fmt.Sprintf("%.64q", s) }
 // tlsRecord is the first byte of a TLS connection.
 const tlsRecord = 0x16
 
-// greet runs the server's side of TLS and the handshake.
+// greet runs the server's side of TLS and the handshake. A connection beside an
+// error is one that was answered.
 func (p *Port) greet(raw net.Conn) (net.Conn, hello, error) {
 	if err := raw.SetDeadline(time.Now().Add(p.cfg.limits.handshake)); err != nil {
 		return nil, hello{}, err
@@ -105,8 +107,7 @@ func (p *Port) greet(raw net.Conn) (net.Conn, hello, error) {
 	var a answer
 	switch {
 	case h.kind == tlsRecord:
-		// The rest of what it sent is a TLS hello; no answer of ours would be read.
-		return nil, h, errors.New("it speaks TLS and this coordinator does not: set peer.tls on all coordinators or on none")
+		a = answer{status: StatusMalformed, reason: "it speaks TLS and this coordinator does not: set peer.tls on all coordinators or on none"}
 	case errors.Is(err, errVersion):
 		a = answer{status: StatusVersion, self: p.cfg.Self(), reason: fmt.Sprintf("%v, here it is %d: run versions that are neighbours", err, version)}
 	case errors.Is(err, errMalformed):
@@ -122,7 +123,7 @@ func (p *Port) greet(raw net.Conn) (net.Conn, hello, error) {
 		return nil, h, err
 	}
 	if a.status != StatusOK {
-		return nil, h, errors.Join(&Refused{Status: a.status, Other: Identity{h.from, h.cluster}, Reason: a.reason}, lingerClose(c))
+		return c, h, &Refused{Status: a.status, Other: Identity{h.from, h.cluster}, Reason: a.reason}
 	}
 	if err := raw.SetDeadline(time.Time{}); err != nil {
 		return nil, h, err
@@ -138,14 +139,13 @@ func (p *Port) greet(raw net.Conn) (net.Conn, hello, error) {
 // because of unread bytes would take our answer from it.
 const lingerLimit = 64 << 10
 
-// lingerClose ends our direction and waits, within the handshake's deadline,
-// until the caller has read the answer and closed.
-func lingerClose(c net.Conn) error {
+// linger ends our direction and waits, within the handshake's deadline, until
+// the caller has read the answer and closed.
+func linger(c net.Conn) {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	_, _ = io.CopyN(io.Discard, bufio.NewReader(c), lingerLimit)
-	return c.Close()
+	_, _ = io.CopyN(io.Discard, c, lingerLimit)
 }
 
 // temporary reports an error of accept after which the next one may work.
@@ -215,4 +215,3 @@ func (q *queue) Close() error {
 
 // Addr implements net.Listener: what peers dial.
 func (q *queue) Addr() net.Addr { return q.addr }
-

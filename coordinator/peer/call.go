@@ -55,7 +55,8 @@ func (p *Port) Call(ctx context.Context, to Address, method string, in, out any)
 // known). There is no time limit beside ctx's, which holds until the returned
 // reader is closed; a transfer over which no byte moves is given up. Errors are
 // as those of Call, also while reading. body is not read after an error, nor
-// after the reader was closed.
+// after the reader was closed: both wait for a Read of it that is under way, so
+// body must have an end of its own when its source hangs.
 func (p *Port) Stream(ctx context.Context, to Address, method string, query url.Values, body io.Reader, size int64) (io.ReadCloser, int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watch{limit: p.cfg.limits.stall, give: func() { cancel(errStalled) }}

@@ -17,7 +17,7 @@ type point struct{ X, Y int }
 
 type packed struct{ b []byte }
 
-func (p packed) MarshalBinary() ([]byte, error)     { return append([]byte{'P'}, p.b...), nil }
+func (p packed) MarshalBinary() ([]byte, error)    { return append([]byte{'P'}, p.b...), nil }
 func (p *packed) UnmarshalBinary(raw []byte) error { p.b = bytes.Clone(raw[1:]); return nil }
 
 func TestCallTravelsAsJSONAndAsBinary(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -67,8 +68,8 @@ func (p *Port) introduce(ctx context.Context, raw net.Conn, kind Kind, to Addres
 	switch {
 	case errors.Is(err, errVersion), errors.Is(err, errMalformed):
 		return nil, fmt.Errorf("%w: that address is not the peer port of a coordinator of a neighbouring version, or it expects TLS (peer.tls)", err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errors.New("it closed the connection during the handshake; its log says why")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return nil, errors.New("it closed the connection during the handshake: its log says why; without peer.tls here, it may be that it has peer.tls")
 	case err != nil:
 		return nil, explainTLS(err)
 	case a.status != StatusOK:

@@ -96,7 +96,8 @@ func readFrame(r io.Reader) (first byte, fields [3]string, err error) {
 		if len(body) == 0 || len(body) < 1+int(body[0]) {
 			return first, fields, fmt.Errorf("%w: cut short", errMalformed)
 		}
-		fields[i], body = string(body[1:1+body[0]]), body[1+body[0]:]
+		end := 1 + int(body[0])
+		fields[i], body = string(body[1:end]), body[end:]
 	}
 	return first, fields, nil
 }

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -59,7 +60,7 @@ func (r *Request) Decode(v any) error {
 }
 
 // Blob is a result that is streamed; Size is -1 when it is not known. The port
-// closes it.
+// closes it, when the caller leaves also in the middle of a Read.
 type Blob struct {
 	io.ReadCloser
 	Size int64
@@ -132,7 +133,7 @@ func (p *Port) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		p.sendError(r.Context(), w, name, err)
 		return
 	}
-	if err := send(w, rc, result); err != nil {
+	if err := send(r.Context(), w, rc, result); err != nil {
 		if r.Context().Err() == nil {
 			p.cfg.Log.Warn().Str("method", name).Str("server", c.other.Server).Err(err).Msg("answer to a peer ended early")
 		}
@@ -180,7 +181,7 @@ func refuse(w http.ResponseWriter, reason string) {
 }
 
 // send writes a result. An error means that the caller did not get all of it.
-func send(w http.ResponseWriter, rc *http.ResponseController, result any) error {
+func send(ctx context.Context, w http.ResponseWriter, rc *http.ResponseController, result any) error {
 	blob, ok := result.(Blob)
 	if !ok {
 		raw, kind, err := encode(result)
@@ -198,11 +199,13 @@ func send(w http.ResponseWriter, rc *http.ResponseController, result any) error 
 	if blob.Size >= 0 {
 		w.Header().Set(headerSize, strconv.FormatInt(blob.Size, 10))
 	}
-	err := rc.Flush() // the caller learns that it was found before the first byte is read
+	shut := sync.OnceValue(blob.Close)
+	defer context.AfterFunc(ctx, func() { _ = shut() })() // its source may be slow, too
+	err := rc.Flush()                                     // the caller learns that it was found before the first byte is read
 	if err == nil {
 		_, err = io.Copy(flusher{w, rc}, blob)
 	}
-	return errors.Join(err, blob.Close())
+	return errors.Join(err, shut())
 }
 
 // flusher sends every piece at once: a stream may pause for long.
