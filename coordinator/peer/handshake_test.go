@@ -144,9 +144,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 			}
 		})
 	}
-	if !strings.Contains(b.log.String(), "set peer.tls on all coordinators or on none") {
-		t.Error(b.log.String())
-	}
+	b.log.await("set peer.tls on all coordinators or on none")
 }
 
 // TestGiantBodyIsRefusedBeforeItIsRead announces 4 GiB.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,15 +26,33 @@ type tester struct {
 	self Identity
 }
 
+// lockedBuffer is a log that a test waits for.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	wrote sync.Cond
+}
+
+func newBuffer() *lockedBuffer {
+	l := &lockedBuffer{}
+	l.wrote.L = &l.mu
+	return l
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.wrote.Broadcast()
 	return l.b.Write(p)
+}
+
+// await returns when the log holds the words.
+func (l *lockedBuffer) await(words string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !strings.Contains(l.b.String(), words) {
+		l.wrote.Wait()
+	}
 }
 
 func (l *lockedBuffer) String() string {
@@ -57,7 +76,7 @@ func (p *tester) address() Address {
 // listen binds a port; start serves it after methods were registered.
 func listen(t *testing.T, id Identity, tls *tlsconf.Peer) *tester {
 	t.Helper()
-	p := &tester{self: id, log: &lockedBuffer{}}
+	p := &tester{self: id, log: newBuffer()}
 	port, err := Listen(Config{
 		Listen: "127.0.0.1:0", TLS: tls, Log: zerolog.New(p.log),
 		Self: func() Identity {
