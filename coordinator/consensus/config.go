@@ -40,6 +40,10 @@ type Config struct {
 	// response to an entry must be a []command.Result, one for each command.
 	FSM raft.FSM
 
+	// Feature is the replicated feature level; a command above it is refused
+	// before it is proposed. nil: none is.
+	Feature func() uint32
+
 	// Verify reads a whole snapshot and fails when it is not sound: the FSM's
 	// own trailer. nil: raft's checksum alone.
 	Verify func(io.Reader) error

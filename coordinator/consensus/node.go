@@ -61,7 +61,10 @@ func Open(cfg Config) (*Node, error) {
 	ctx, n.stop = context.WithCancel(context.Background())
 	n.ended.Go(func() { n.budget(ctx) })
 	n.ended.Go(func() { n.store.mark.run(ctx, n.store.fail) })
+	transfer := newTransferWatchdog(n.cfg.timeouts().Election, n.barrier, n.store.fail)
+	n.ended.Go(func() { transfer.run(ctx) })
 	n.proposer = newProposer(&Proposer{
+		level: n.cfg.Feature, answered: transfer.answered,
 		apply:    func(b []byte) future { return applyFuture{n.raft.Apply(b, 0)} },
 		leading:  n.IsLeader,
 		inFlight: n.inFlight,
@@ -104,6 +107,7 @@ func (n *Node) open() error {
 	}
 	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), dir: n.cfg.Dir, fail: n.store.fail}
 	n.track = newTracker(faultyFSM(n.cfg.FSM), n.snaps)
+	n.track.fail = n.store.fail
 	t := n.cfg.timeouts()
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(n.id.ServerID)
@@ -123,6 +127,7 @@ func (n *Node) open() error {
 		return n.startError(err)
 	}
 	n.store.running.Store(true)
+	n.track.loop.Store(&snapshotLoop{entries: n.store.entries.Load, fail: n.store.fail})
 	return nil
 }
 
@@ -197,14 +202,16 @@ func (n *Node) bootstrap(conf *raft.Config, trans raft.Transport) error {
 	return nil
 }
 
-// fail is where storage errors arrive, once.
+// fail is where storage errors, and what the watchdogs find, arrive, once.
 func (n *Node) fail(err error) {
+	// Whoever ends the process reports it too, but raft may end it first with a
+	// panic of its own.
+	n.cfg.Log.Error().Err(err).Msg("this coordinator cannot go on, and acknowledges nothing any more")
 	n.fatal <- err
 	if n.cfg.Fatal != nil {
 		n.cfg.Fatal(err)
 		return
 	}
-	n.cfg.Log.Error().Err(err).Msg("storage failed, nothing more can be acknowledged: free or repair the disk, then start again")
 	os.Exit(1)
 }
 

@@ -68,8 +68,10 @@ type batch struct {
 type Proposer struct {
 	apply    func([]byte) future
 	leading  func() bool
-	inFlight func() int   // 1 or 2, by the number of voters
-	failed   func() error // why nothing may be acknowledged any more
+	inFlight func() int    // 1 or 2, by the number of voters
+	failed   func() error  // why nothing may be acknowledged any more
+	level    func() uint32 // feature level of the cluster; nil: every command may pass
+	answered func(error)   // told what raft answered; may be nil
 	clock    *Clock
 	waiters  sync.Pool     // of *waiter
 	wake     chan struct{} // capacity 1: something waits, a slot is free, or closing
@@ -171,10 +173,26 @@ func (g *group) measure() error {
 	return nil
 }
 
+// supported refuses what a coordinator of the version before could not apply.
+func (g *group) supported(level func() uint32) error {
+	if level == nil {
+		return nil
+	}
+	for _, c := range g.cmds {
+		if need, has := command.Feature(c), max(level(), command.FeatureBase); need > has {
+			return unavailable(outcomeNone, fmt.Sprintf("this needs feature level %d, and the cluster has %d until every coordinator runs the newer version", need, has), nil)
+		}
+	}
+	return nil
+}
+
 // admit queues g once there is room. A nil ctx is Enqueue's: it waits without
 // end, but passes while callbacks run.
 func (p *Proposer) admit(ctx context.Context, g group) error {
 	if err := g.measure(); err != nil {
+		return err
+	}
+	if err := g.supported(p.level); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -333,7 +351,11 @@ func (p *Proposer) outcome(b *batch) ([]command.Result, error) {
 	if b.future == nil {
 		return nil, proposalError(b.err, true)
 	}
-	if err := b.future.Error(); err != nil {
+	err := b.future.Error()
+	if p.answered != nil {
+		p.answered(err)
+	}
+	if err != nil {
 		return nil, proposalError(err, false)
 	}
 	if err := p.failed(); err != nil {

@@ -131,7 +131,10 @@ func (s *store) GetLog(index uint64, out *raft.Log) error {
 	if errors.Is(err, errSeal) && s.covered != nil && index <= s.covered() {
 		return raft.ErrLogNotFound // a follower that asks for it gets the snapshot
 	}
-	return s.read("read raft log", err)
+	if err = s.read("read raft log", err); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		s.endRaft()
+	}
+	return err
 }
 
 // entry reads an entry and checks that it is what was written.
@@ -196,6 +199,15 @@ func (s *store) Set(key, value []byte) error {
 	})
 }
 
+// endRaft ends the goroutine of raft that calls it, where raft would panic: then a
+// stack trace would be the last words of a process that has just been told to end
+// with the reason. What it leads is answered, and nothing can be acknowledged.
+func (s *store) endRaft() {
+	if s.running.Load() {
+		runtime.Goexit()
+	}
+}
+
 // SetUint64 implements raft.StableStore.
 func (s *store) SetUint64(key []byte, value uint64) error {
 	term := string(key) == keyCurrentTerm
@@ -211,11 +223,8 @@ func (s *store) SetUint64(key []byte, value uint64) error {
 		}
 		return nil
 	})
-	if err != nil && term && s.running.Load() {
-		// raft would panic, and a stack trace of its own would be the last words of
-		// a process that has just been told to end with the reason. Its main loop
-		// ends instead; it answers what it leads, and nothing can be acknowledged.
-		runtime.Goexit()
+	if err != nil && term {
+		s.endRaft()
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -14,6 +15,8 @@ type tracker struct {
 	fsm   raft.FSM
 	batch raft.BatchingFSM // fsm, when it takes batches
 	snaps raft.SnapshotStore
+	fail  func(error) error
+	loop  atomic.Pointer[snapshotLoop] // nil until raft has started: its own restore is none
 
 	mu      sync.Mutex
 	applied uint64
@@ -27,6 +30,7 @@ func newTracker(f raft.FSM, snaps raft.SnapshotStore) *tracker {
 
 // ApplyBatch implements raft.BatchingFSM.
 func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
+	defer haltOnPanic(t.fail)
 	var out []any
 	if t.batch != nil {
 		out = t.batch.ApplyBatch(logs)
@@ -53,11 +57,14 @@ func (t *tracker) Snapshot() (raft.FSMSnapshot, error) { return t.fsm.Snapshot()
 // Restore implements raft.FSM. The index is that of the newest snapshot: raft
 // has it in the store before it restores, and an older one is never used.
 func (t *tracker) Restore(r io.ReadCloser) error {
-	if err := t.fsm.Restore(r); err != nil {
-		return err
-	}
 	list, err := t.snaps.List()
 	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		t.loop.Load().installed(list[0].Index)
+	}
+	if err := t.fsm.Restore(r); err != nil {
 		return err
 	}
 	if len(list) > 0 {

@@ -56,7 +56,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 		batch, err := command.Unmarshal(log.Data)
 		if err != nil {
-			panic(fmt.Errorf("cannot apply log %d of term %d: %w; this node's data must be replaced from its peers or a backup", log.Index, log.Term, err))
+			panic(fmt.Errorf("cannot apply log %d of term %d: %w", log.Index, log.Term, err))
 		}
 		var checkpoint bool
 		if responses[i], checkpoint = apply(txn, log.Index, batch); checkpoint {
