@@ -129,6 +129,26 @@ func (d *Dir) put(ctx context.Context, r io.Reader, want *Digest, max int64, wat
 	return digest, size, nil
 }
 
+// hold copies r into a file without a name, which is gone when it is closed.
+func (d *Dir) hold(ctx context.Context, r io.Reader, max int64) (*os.File, Digest, int64, error) {
+	temp := tempPrefix + rand.Text()
+	f, err := d.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, Digest{}, 0, full(fmt.Errorf("cannot create temporary file: %w", err))
+	}
+	if err := d.discard(temp); err != nil {
+		return nil, Digest{}, 0, errors.Join(err, f.Close())
+	}
+	digest, size, err := d.fill(ctx, f, newSpool(nil), r, max)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, Digest{}, 0, errors.Join(full(err), f.Close())
+	}
+	return f, digest, size, nil
+}
+
 // fill writes r to f.
 func (d *Dir) fill(ctx context.Context, f *os.File, s *spool, r io.Reader, max int64) (Digest, int64, error) {
 	sum := sha256.New()
