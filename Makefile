@@ -43,7 +43,7 @@ race:
 
 test-clients: ## what needs Python and Node, installed first where apt can
 	@command -v python3 >/dev/null && command -v node >/dev/null || { apt-get update -q && apt-get install -y -q python3 nodejs; }
-	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command
+	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob
 
 chaos: build ## the faults of docs/failure-model.md with real processes
 	go run ./scripts/chaos
