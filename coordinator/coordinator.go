@@ -59,6 +59,7 @@ type Coordinator struct {
 	node    *consensus.Node
 	board   *board.Board
 	broker  *broker.Broker
+	place   *place
 	api     *api.Server
 	fatal   chan error     // a storage error; nothing may be acknowledged after it
 	release []func() error // in reverse order of opening
@@ -122,14 +123,16 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		c.blobs, c.release = dir, append(c.release, dir.Close)
 	}
 	nowMs := c.node.Clock().NowMs
-	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs})
+	c.place = &place{c: c}
+	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs, Term: c.place.term.Load})
 	c.broker = broker.New(broker.Config{
 		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board,
 		Log: log.With().Str("component", "broker").Logger(),
 	})
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
-		Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
+		Cluster: c.place, Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
+		Applied: func(context.Context, uint64) error { return nil }, // the one that writes has applied it
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats)),
@@ -178,7 +181,7 @@ func (c *Coordinator) Ready() <-chan struct{} { return c.broker.Ready() }
 
 // leaderBroker is the broker while this coordinator leads.
 func (c *Coordinator) leaderBroker() (api.Broker, *protocol.Error) {
-	if !c.node.IsLeader() {
+	if _, leads := c.place.Leads(); !leads {
 		return nil, protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead at the moment").With("outcome", "none")
 	}
 	return c.broker, nil

@@ -88,16 +88,17 @@ func (c *Coordinator) lead(ctx context.Context) error {
 			return nil
 		}
 	}
+	c.place.term.Store(c.node.Stats().Term)
 	view := c.store.View()
 	// With one voter, the median of the voters' wall clocks is its own.
 	c.node.Clock().Anchor(view.ClockMs(), c.wallMs())
 	c.log.Info().Uint64("index", view.Index()).Int64("bytes", view.Bytes()).Msg("this coordinator leads")
-	return c.serveTerm(ctx)
+	return c.serveTerm(ctx, c.node.Clock().NowMs())
 }
 
 // serveTerm runs the broker and, beside it, the duties, until ctx ends or the
 // broker cannot go on.
-func (c *Coordinator) serveTerm(ctx context.Context) error {
+func (c *Coordinator) serveTerm(ctx context.Context, sinceMs int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
@@ -112,6 +113,7 @@ func (c *Coordinator) serveTerm(ctx context.Context) error {
 			work.Go(func() { d(ctx) })
 		}
 	})
+	defer c.place.serve(ctx, sinceMs)()
 	err := c.broker.Run(ctx)
 	cancel()
 	work.Wait()

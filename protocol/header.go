@@ -6,7 +6,9 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"
 	HeaderReplayed       = "Idempotent-Replayed"
 	HeaderLastEventID    = "Last-Event-ID"
-	HeaderIndex          = "X-Windlass-Index" // applied raft index behind a read
+	HeaderIndex          = "X-Windlass-Index" // applied raft index behind a stale read
+	HeaderAge            = "X-Windlass-Age"   // how old a stale read may be, in milliseconds
+	HeaderRelay          = "X-Windlass-Relay" // a coordinator relays the request; for how long already, in milliseconds
 )
 
 // Paths of the agent protocol.

@@ -33,7 +33,7 @@ func (s *Server) agentRegister(c *call) error {
 	}
 	b, berr := s.deps.Broker()
 	if berr != nil {
-		return noLeader(berr)
+		return c.toLeader(req.Relay, func(url string) any { return &protocol.RegisterResponse{Leader: url} })
 	}
 	ctx, cancel := c.context()
 	defer cancel()
@@ -52,7 +52,7 @@ func (s *Server) agentSync(c *call) error {
 	}
 	b, berr := s.deps.Broker()
 	if berr != nil {
-		return noLeader(berr)
+		return c.toLeader(req.Relay, func(url string) any { return &protocol.SyncResponse{Seq: req.Seq, Leader: url} })
 	}
 	id, operation := c.id, c.route.operation
 	wait := b.BeginSync(&req)
@@ -80,7 +80,7 @@ func (s *Server) agentReport(c *call) error {
 	}
 	b, berr := s.deps.Broker()
 	if berr != nil {
-		return noLeader(berr)
+		return c.toLeader(req.Relay, func(url string) any { return &protocol.ReportResponse{Leader: url} })
 	}
 	ctx, cancel := c.context()
 	defer cancel()
@@ -121,7 +121,7 @@ func (s *Server) putBlob(c *call) error {
 func (s *Server) listAgents(c *call) error {
 	b, berr := s.deps.Broker()
 	if berr != nil {
-		return noLeader(berr)
+		return errElsewhere
 	}
 	page := protocol.Page[protocol.AgentInfo]{Data: b.Agents()}
 	if page.Data == nil {

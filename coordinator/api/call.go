@@ -28,6 +28,13 @@ type call struct {
 	held  bool   // the answer is given outside of the handler
 	read  bool   // the body was read to its end
 	close bool   // the connection ends with this answer
+	raw   []byte // the body, once body has returned it
+
+	relayed bool          // another coordinator relays the request
+	waited  time.Duration // for how long it has
+	once    bool          // when it is relayed and the answer is lost, its sender decides
+	stale   bool          // consistency=stale
+	label   [][2]string   // headers of a stale answer
 }
 
 // writeTime bounds a write that waits for the log: longer than an election, and
@@ -66,6 +73,12 @@ const firstRead = 64 << 10
 // body reads the whole body, within the route's limit. The result is the
 // caller's own.
 func (c *call) body() ([]byte, error) {
+	b, err := c.readBody()
+	c.raw = b
+	return b, err
+}
+
+func (c *call) readBody() ([]byte, error) {
 	limit, declared := c.route.body, c.ctx.Request.Header.ContentLength()
 	if declared > limit {
 		return nil, c.tooLarge()

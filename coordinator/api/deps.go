@@ -31,6 +31,8 @@ type Deps struct {
 	Board *board.Board
 	Blobs blob.Store
 	Keys  *auth.Keys
+	// Cluster finds the leader for what this node cannot answer.
+	Cluster Cluster
 	// Broker returns the broker of this node's leadership, or NO_LEADER.
 	Broker func() (Broker, *protocol.Error)
 	// Write puts one command into the log, wherever the leader is. The result's
@@ -40,6 +42,8 @@ type Deps struct {
 	// Barrier returns when this node has applied all that was acknowledged
 	// before the call; callers that come together share one check.
 	Barrier func(ctx context.Context) error
+	// Applied returns when this node has applied the log up to index.
+	Applied func(ctx context.Context, index uint64) error
 	// Member says how this node stands in its cluster.
 	Member func() Member
 	// NowMs is the coordinator's clock in unix milliseconds.

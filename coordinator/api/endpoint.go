@@ -34,6 +34,15 @@ func endpointNotFound(id string) error {
 	return protocol.NewError(protocol.CodeEndpointNotFound, "Endpoint "+shown(id).(string)+" does not exist").With("endpointId", shown(id))
 }
 
+// barrier makes the read that follows linearizable, unless its caller asked for
+// a stale one.
+func (c *call) barrier(ctx context.Context) error {
+	if c.stale {
+		return nil
+	}
+	return c.s.barrier(ctx)
+}
+
 // barrier makes the read that follows linearizable (DESIGN 3.8).
 func (s *Server) barrier(ctx context.Context) error {
 	if err := s.deps.Barrier(ctx); err != nil {
@@ -45,7 +54,7 @@ func (s *Server) barrier(ctx context.Context) error {
 func (s *Server) listEndpoints(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := s.barrier(ctx); err != nil {
+	if err := c.barrier(ctx); err != nil {
 		return err
 	}
 	rows := s.deps.Store.View().Endpoints(c.who.Org)
@@ -59,12 +68,12 @@ func (s *Server) listEndpoints(c *call) error {
 func (s *Server) getEndpoint(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := s.barrier(ctx); err != nil {
+	if err := c.barrier(ctx); err != nil {
 		return err
 	}
-	e, err := s.endpoint(ctx, c.who.Org, c.args[0])
-	if err != nil {
-		return err
+	e := s.deps.Store.Endpoint(c.who.Org, c.args[0])
+	if e == nil {
+		return endpointNotFound(c.args[0])
 	}
 	return c.json(e.Doc)
 }

@@ -18,6 +18,7 @@ type follower struct {
 	begun   bool           // the first frame was made
 	pending bool           // events were sent since the newest id
 	sent    board.Revision // of the newest status frame
+	last    board.Revision // of the newest id
 	sentAt  time.Time
 	status  protocol.Status // of the newest status frame
 	attempt uint32          // whose output and log are followed
@@ -70,7 +71,7 @@ func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration
 		return out, 0, false
 	}
 	due := frameGap - now.Sub(f.sentAt)
-	if due > 0 && shownStatus(f.s.deps.Board, row) == f.status {
+	if due > 0 && f.s.shownStatus(row) == f.status {
 		return out, due, false
 	}
 	return f.frame(out, row, revision, now, true), 0, false
@@ -88,6 +89,7 @@ func (f *follower) frame(out []byte, row *state.Job, revision board.Revision, no
 	f.pending = !id && f.behind(row)
 	if !f.pending {
 		e.ID = revision.String()
+		f.last = revision
 	}
 	f.sent, f.sentAt, f.status = revision, now, doc.Status
 	return protocol.AppendEvent(out, e)

@@ -48,7 +48,7 @@ func (s *Server) control(c *call, write func(*state.Job) (*command.Command, erro
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.row(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,6 +76,9 @@ func (s *Server) changed(ctx context.Context, row *state.Job, cmd *command.Comma
 	if res.Code != "" {
 		return nil, refused(res)
 	}
+	if err := s.deps.Applied(ctx, res.Index); err != nil {
+		return nil, uncertainRead(err) // it happened, and is not seen here yet
+	}
 	if now := s.deps.Store.Job(row.ID); now != nil {
 		row = now
 	}
@@ -86,13 +89,13 @@ func (s *Server) changed(ctx context.Context, row *state.Job, cmd *command.Comma
 func (s *Server) output(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.job(ctx)
 	if err != nil {
 		return err
 	}
 	if row.Status != protocol.StatusCompleted || row.Outcome == nil {
-		return protocol.NewError(protocol.CodeOutputNotReady, "The job has no output: it is "+shownStatus(s.deps.Board, row).String()).
-			With("jobId", row.ID).With("status", shownStatus(s.deps.Board, row))
+		return protocol.NewError(protocol.CodeOutputNotReady, "The job has no output: it is "+s.shownStatus(row).String()).
+			With("jobId", row.ID).With("status", s.shownStatus(row))
 	}
 	if ref := row.Outcome.Output.Ref; ref != nil {
 		return s.sendBlob(c, ref.SHA256, typeJSON)
@@ -120,7 +123,7 @@ func (s *Server) sendBlob(c *call, digest blob.Digest, kind string) error {
 func (s *Server) logs(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.job(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,16 +176,16 @@ func (s *Server) readDetail(ctx context.Context, p state.Payload, out any) error
 func (s *Server) explain(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.job(ctx)
 	if err != nil {
 		return err
 	}
 	b, berr := s.deps.Broker()
 	if berr != nil {
-		return noLeader(berr)
+		return errElsewhere
 	}
 	e := b.Explain(row)
-	e.Status = shownStatus(s.deps.Board, row)
+	e.Status = s.shownStatus(row)
 	return c.json(e)
 }
 
@@ -190,7 +193,7 @@ func (s *Server) explain(c *call) error {
 func (s *Server) events(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.job(ctx)
 	if err != nil {
 		return err
 	}

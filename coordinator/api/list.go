@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"windlass/coordinator/board"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -35,10 +34,13 @@ func (s *Server) listJobs(c *call) error {
 	if err != nil {
 		return err
 	}
+	if !c.stale && !s.leads() {
+		return errElsewhere // whether a leased job runs is known there
+	}
 	inc := include{inline: listInline}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := s.barrier(ctx); err != nil {
+	if err := c.barrier(ctx); err != nil {
 		return err
 	}
 	page := protocol.Page[*protocol.JobStatus]{Data: []*protocol.JobStatus{}}
@@ -52,7 +54,7 @@ func (s *Server) listJobs(c *call) error {
 		}
 		scanned++
 		last = row.ID
-		if row.Org == org && q.match(s.deps.Board, row) {
+		if row.Org == org && q.match(s, row) {
 			page.Data = append(page.Data, s.document(row, inc))
 		}
 		return true
@@ -63,7 +65,7 @@ func (s *Server) listJobs(c *call) error {
 	return c.json(page)
 }
 
-func (q *listQuery) match(b *board.Board, row *state.Job) bool {
+func (q *listQuery) match(s *Server, row *state.Job) bool {
 	if q.endpoint != "" && row.Target != q.endpoint {
 		return false
 	}
@@ -75,7 +77,7 @@ func (q *listQuery) match(b *board.Board, row *state.Job) bool {
 			return false
 		}
 	}
-	return len(q.statuses) == 0 || slices.Contains(q.statuses, shownStatus(b, row))
+	return len(q.statuses) == 0 || slices.Contains(q.statuses, s.shownStatus(row))
 }
 
 func (c *call) listQuery() (*listQuery, error) {

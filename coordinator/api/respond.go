@@ -81,6 +81,7 @@ func retryAfter(details map[string]any) (int64, bool) {
 // write sends r as the answer of a handler.
 func (c *call) write(r reply) {
 	resp := &c.ctx.Response
+	r.header = append(r.header, c.label...)
 	r.fill(resp, c.id)
 }
 

@@ -66,7 +66,7 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs", "listJobs", auth.JobsRead, rateStatus, noBody, bodyTime, s.listJobs},
 		{"POST", "/v2/jobs/status/batch", "batchStatus", auth.JobsRead, rateStatus, batchBody, bodyTime, s.batchStatus},
 		{"GET", "/v2/jobs/{id}/status", "status", auth.JobsRead, rateStatus, noBody, bodyTime, s.status},
-		{"GET", "/v2/jobs/{id}/status/stream", "stream", auth.JobsRead, rateStatus, noBody, bodyTime, s.stream},
+		{"GET", "/v2/jobs/{id}/status/stream", "stream", auth.JobsRead, rateStatus, noBody, bodyTime, s.streamJob},
 		{"POST", "/v2/jobs/{id}/cancel", "cancel", auth.JobsWrite, rateNone, smallBody, bodyTime, s.cancelJob},
 		{"POST", "/v2/jobs/{id}/retry", "retry", auth.JobsWrite, rateNone, smallBody, bodyTime, s.retryJob},
 		{"GET", "/v2/jobs/{id}/output", "output", auth.JobsRead, rateNone, noBody, blobTime, s.output},

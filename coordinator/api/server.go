@@ -46,6 +46,7 @@ type Server struct {
 	metrics  *metrics
 	held     atomic.Int64 // requests that wait for something to happen
 	waiting  atomic.Int64 // those of them that are still in their handler
+	lines    *lines       // to the leader
 
 	mu      sync.Mutex
 	closing bool
@@ -58,6 +59,7 @@ type Server struct {
 func New(deps Deps) (*Server, error) {
 	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator(), handed: make(map[*handed]struct{})}
 	s.base, s.stop = context.WithCancel(context.Background())
+	s.lines = newLines(s)
 	routes := s.routes()
 	s.router = newRouter(routes)
 	m, err := newMetrics(s, routes)
@@ -87,6 +89,7 @@ func New(deps Deps) (*Server, error) {
 		DisableHeaderNamesNormalizing: false,
 	}
 	s.enter(func() { s.estimate.run(s.base, deps.Store) })
+	s.enter(func() { s.lines.run(s.base) })
 	return s, nil
 }
 
@@ -185,6 +188,7 @@ func (s *Server) dispatch(c *call) error {
 	}
 	route, args, allow := s.router.find(string(c.ctx.Method()), &p)
 	c.route, c.args = route, args
+	c.readRelay()
 	if route == nil || route.permission != open {
 		if c.who = s.deps.Keys.Authenticate(c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)); c.who == nil {
 			return protocol.NewError(protocol.CodeUnauthorized, "An API key is required: send the header Authorization: Bearer YOUR_API_KEY")
@@ -199,7 +203,14 @@ func (s *Server) dispatch(c *call) error {
 		return protocol.NewError(protocol.CodeAccessDenied, "You don't have permission to do this").
 			With("requiredPermission", route.permission).With("userPermissions", c.who.Permissions)
 	}
-	return route.handle(c)
+	if err := c.readConsistency(); err != nil {
+		return err
+	}
+	err := route.handle(c)
+	if errors.Is(err, errElsewhere) {
+		return c.relay()
+	}
+	return err
 }
 
 // requestID takes the caller's id when it is harmless, or makes one.

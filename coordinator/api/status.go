@@ -28,12 +28,12 @@ func (s *Server) status(c *call) error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
+	row, err := c.job(ctx)
 	if err != nil {
 		return err
 	}
 	match, id, operation := c.header(fasthttp.HeaderIfNoneMatch), c.id, c.route.operation
-	if wait > 0 && !row.Status.Terminal() {
+	if wait > 0 && !row.Status.Terminal() && !c.stale {
 		if now := s.deps.Board.Revision(row); since == nil || now.Compare(*since) == 0 {
 			return c.hold(func(ctx context.Context) reply {
 				row := s.await(ctx, row, now, wait)
@@ -70,12 +70,14 @@ func (s *Server) statusReply(operation, id string, row *state.Job, inc include, 
 }
 
 // await returns the row as it is when the job's revision is not seen any more,
-// or when the wait is over.
+// or when the wait is over. It is over at once when this node leads no more: what
+// it knows was true after the request began, and the next poll asks the new leader.
 func (s *Server) await(ctx context.Context, row *state.Job, seen board.Revision, wait time.Duration) *state.Job {
 	sub := s.deps.Board.Subscribe(row.ID)
 	defer sub.Close()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	lead, _ := s.deps.Cluster.Leads()
 	for {
 		if now := s.deps.Store.Job(row.ID); now == nil {
 			return row // evicted: what is known is the last that it was
@@ -85,6 +87,8 @@ func (s *Server) await(ctx context.Context, row *state.Job, seen board.Revision,
 		select {
 		case <-sub.C():
 		case <-timer.C:
+			return row
+		case <-lead.Lost:
 			return row
 		case <-ctx.Done():
 			return row
@@ -134,28 +138,50 @@ func (c *call) waitQuery() (time.Duration, *board.Revision, error) {
 		return 0, nil, protocol.Invalid("wait", shown(raw), "Must be a length of time such as 30s")
 	}
 	given := c.query("revision")
+	wait = max(min(wait, maxWait)-c.waited, 0) // some of it has passed at the coordinator that relays it
 	if given == "" {
-		return min(wait, maxWait), nil, nil
+		return wait, nil, nil
 	}
 	since, err := board.ParseRevision(given)
 	if err != nil {
 		since = board.Revision{}
 	}
-	return min(wait, maxWait), &since, nil
+	return wait, &since, nil
 }
 
-// job reads a job of an organisation, linearizably. One of another organisation
-// is the same 404 as one that never was (DESIGN 4).
-func (s *Server) job(ctx context.Context, org, text string) (*state.Job, error) {
+// job reads the job that the path names, for an answer about it. What is known
+// of one that has not ended is with the leader: elsewhere it is errElsewhere. So
+// is one that this node has not heard of, which may be new.
+func (c *call) job(ctx context.Context) (*state.Job, error) {
+	id, err := protocol.ParseJobID(c.args[0])
+	if err != nil {
+		return nil, jobNotFound(c.args[0])
+	}
+	if !c.stale && !c.s.leads() && !ended(c.s.deps.Store.Job(id)) {
+		return nil, errElsewhere
+	}
+	row, err := c.row(ctx)
+	if err == nil && !c.stale && !c.s.leads() && !ended(row) {
+		return nil, errElsewhere // it runs again
+	}
+	return row, err
+}
+
+func ended(row *state.Job) bool { return row != nil && row.Status.Terminal() }
+
+// row reads the job's row, linearizably unless the caller wants it stale. One of
+// another organisation is the same 404 as one that never was (DESIGN 4).
+func (c *call) row(ctx context.Context) (*state.Job, error) {
+	text := c.args[0]
 	id, err := protocol.ParseJobID(text)
 	if err != nil {
 		return nil, jobNotFound(text)
 	}
-	if err := s.barrier(ctx); err != nil {
+	if err := c.barrier(ctx); err != nil {
 		return nil, err
 	}
-	row := s.deps.Store.Job(id)
-	if row == nil || row.Org != org {
+	row := c.s.deps.Store.Job(id)
+	if row == nil || row.Org != c.who.Org {
 		return nil, jobNotFound(text)
 	}
 	return row, nil
@@ -189,10 +215,13 @@ func (s *Server) batchStatus(c *call) error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := s.barrier(ctx); err != nil {
+	if err := c.barrier(ctx); err != nil {
 		return err
 	}
 	view := s.deps.Store.View()
+	if !c.stale && !s.leads() && !allEnded(view, req.JobIDs) {
+		return errElsewhere
+	}
 	out := protocol.BatchStatusResponse{Jobs: []protocol.JobStatus{}, Errors: []protocol.BatchError{}}
 	for _, text := range req.JobIDs {
 		id, err := protocol.ParseJobID(text)
@@ -211,6 +240,17 @@ func (s *Server) batchStatus(c *call) error {
 		out.Jobs = append(out.Jobs, *doc)
 	}
 	return c.json(&out)
+}
+
+// allEnded reports whether this node can answer for all of the jobs.
+func allEnded(view *state.View, ids []string) bool {
+	for _, text := range ids {
+		id, err := protocol.ParseJobID(text)
+		if err == nil && !ended(view.Job(id)) {
+			return false
+		}
+	}
+	return true
 }
 
 func parseBatch(body []byte) (*protocol.BatchStatusRequest, include, error) {

@@ -27,10 +27,9 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	revision := board.Revision{Index: row.Index, Attempt: row.Attempt}
 	switch {
 	case row.Lease != nil:
-		if soft, ok := s.deps.Board.Get(row.ID, row.Attempt); ok {
-			revision.Seq = soft.Seq
-			s.addSoft(doc, row, &soft, inc)
-		}
+		soft := s.softOf(row)
+		revision.Seq = soft.Seq
+		s.addSoft(doc, &soft, inc)
 	case row.Status.Terminal():
 		addOutcome(doc, row, inc)
 	case row.Outcome != nil:
@@ -63,21 +62,20 @@ func tagMap(tags []state.Tag) map[string]string {
 
 // shownStatus is the public state of a row: a leased job runs once its handler
 // has started, which only the board knows.
-func shownStatus(b *board.Board, row *state.Job) protocol.Status {
+func (s *Server) shownStatus(row *state.Job) protocol.Status {
 	if row.Lease != nil {
-		if soft, ok := b.Get(row.ID, row.Attempt); ok && soft.StartedMs > 0 {
-			return protocol.StatusRunning
-		}
-		return protocol.StatusInitializing
+		return s.softOf(row).status
 	}
 	return row.Status
 }
 
 // addSoft adds what the agent said about the attempt that runs.
-func (s *Server) addSoft(doc *protocol.JobStatus, row *state.Job, soft *board.Soft, inc include) {
-	doc.Status, doc.Substate, doc.ColdStart = protocol.StatusInitializing, soft.Substate, soft.ColdStart
+func (s *Server) addSoft(doc *protocol.JobStatus, soft *soft, inc include) {
+	doc.Status, doc.Substate, doc.ColdStart = soft.status, soft.Substate, soft.ColdStart
+	if soft.staleMs > 0 {
+		doc.StaleSince = protocol.Time(soft.staleMs)
+	}
 	if soft.StartedMs > 0 {
-		doc.Status = protocol.StatusRunning
 		doc.StartedAt = protocol.Time(soft.StartedMs)
 		doc.Execution = &protocol.Execution{Duration: seconds(s.deps.NowMs() - soft.StartedMs)}
 	}

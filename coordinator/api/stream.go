@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -24,50 +26,140 @@ const (
 const streamHeader = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n" +
 	"X-Accel-Buffering: no\r\nConnection: close\r\n" + protocol.HeaderRequestID + ": "
 
-// stream is GET /v2/jobs/{id}/status/stream: server-sent events until the job
+// stream is one reader's event stream. Its events are of this node while it
+// leads or the job has ended, and the leader's otherwise; when leadership moves,
+// the stream goes on from the next leader, behind the last id that was sent.
+type stream struct {
+	s    *Server
+	conn net.Conn
+	job  protocol.JobID
+	id   string         // of the request
+	head []byte         // of the request to a leader
+	seen board.Revision // of the newest id that the reader has
+}
+
+// streamJob is GET /v2/jobs/{id}/status/stream: server-sent events until the job
 // has ended.
-func (s *Server) stream(c *call) error {
+func (s *Server) streamJob(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	row, err := s.job(ctx, c.who.Org, c.args[0])
-	if err != nil {
-		return err
+	st := &stream{s: s, id: c.id}
+	st.seen, _ = c.lastEvent()
+	row, err := c.job(ctx)
+	var src *source
+	if errors.Is(err, errElsewhere) && !c.relayed {
+		// Whether there is such a job is known before the stream begins.
+		st.head = c.outgoing(streamPath(c.args[0])).head
+		var r reply
+		if src, r, err = st.begin(ctx, false); err == nil && src == nil {
+			c.write(r)
+			return nil
+		}
 	}
-	seen, known := c.lastEvent()
-	now := s.deps.Board.Revision(row)
-	if row.Status.Terminal() && known && seen.Compare(now) >= 0 {
+	switch {
+	case errors.Is(err, errHere):
+		return unavailable("This coordinator has just become the leader")
+	case err != nil:
+		return err
+	case row != nil:
+		st.job = row.ID
+	default:
+		st.job, _ = protocol.ParseJobID(c.args[0]) // the leader knows it
+	}
+	if row != nil && row.Status.Terminal() && st.seen.Compare(s.deps.Board.Revision(row)) >= 0 {
 		// Tells a browser's EventSource to stop: it has the terminal frame.
 		c.ctx.Response.SetStatusCode(fasthttp.StatusNoContent)
 		return nil
 	}
 	if !s.openStream() {
+		st.drop(src)
 		return unavailable("This coordinator serves as many event streams as it can")
 	}
-	f := &follower{s: s, job: row.ID}
-	if known && seen.Compare(now) <= 0 {
-		f.resume(row, seen)
+	if st.head == nil {
+		st.head = c.outgoing(streamPath(c.args[0])).head
 	}
-	id := c.id
-	header := streamHeader + id + "\r\n\r\nretry: 2000\n\n"
 	c.held = true
 	s.metrics.observe(c.route, fasthttp.StatusOK, 0)
 	c.takeOver(func(conn net.Conn) {
+		st.conn = conn
 		started := s.enter(func() {
 			defer s.closeStream()
 			defer conn.Close()
 			defer func() {
 				if p := recover(); p != nil {
-					_ = s.panicked(id, p) // it is logged; the stream just ends
+					_ = s.panicked(st.id, p) // it is logged; the stream just ends
 				}
 			}()
-			f.run(conn, header)
+			st.run(src)
 		})
 		if !started {
+			st.drop(src)
 			s.closeStream()
 			conn.Close()
 		}
 	})
 	return nil
+}
+
+func streamPath(job string) string { return "/v2/jobs/" + job + "/status/stream" }
+
+// drop closes a leader's stream that nobody will read.
+func (st *stream) drop(src *source) {
+	if src != nil {
+		st.s.lines.put(src.line, false)
+	}
+}
+
+// run writes events until the job has ended, the reader is too slow or gone, no
+// leader is found, or the server stops. src is a leader's stream that is open.
+func (st *stream) run(src *source) {
+	if write(st.conn, []byte(streamHeader+st.id+"\r\n\r\nretry: 2000\n\n")) != nil {
+		st.drop(src)
+		return
+	}
+	for st.s.base.Err() == nil {
+		if src == nil {
+			if !st.here() {
+				return
+			}
+		} else if !st.pass(src) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(st.s.base, relayTime)
+		var err error
+		src, _, err = st.begin(ctx, true)
+		if errors.Is(err, errHere) {
+			err = st.s.barrier(ctx)
+		} else if err == nil && src == nil {
+			err = errEnded
+		}
+		cancel()
+		if err != nil {
+			return // the reader comes back by itself, with the last id
+		}
+	}
+}
+
+// errEnded says that the leader has nothing more to stream: the job has ended,
+// and the reader has its last frame.
+var errEnded = errors.New("the stream has ended")
+
+// here writes the events that this node knows; lost means that it is not the
+// leader any more.
+func (st *stream) here() (lost bool) {
+	row := st.s.deps.Store.Job(st.job)
+	if row == nil {
+		return false
+	}
+	f := &follower{s: st.s, job: row.ID}
+	if !st.seen.IsZero() && st.seen.Compare(st.s.deps.Board.Revision(row)) <= 0 {
+		f.resume(row, st.seen)
+	}
+	lost = f.run(st.conn)
+	if !f.last.IsZero() {
+		st.seen = f.last
+	}
+	return lost
 }
 
 // lastEvent reads the id of the last event that the client has; false when it
@@ -98,17 +190,15 @@ func (s *Server) closeStream() {
 }
 
 // run writes events until the job has ended, the reader is too slow or gone, or
-// the server stops.
-func (f *follower) run(conn net.Conn, header string) {
+// the server stops; lost means that this node does not lead any more.
+func (f *follower) run(conn net.Conn) (lost bool) {
 	sub := f.s.deps.Board.Subscribe(f.job)
 	defer sub.Close()
-	if write(conn, []byte(header)) != nil {
-		return
-	}
 	comment := time.NewTicker(commentEvery)
 	defer comment.Stop()
 	pace := time.NewTimer(0)
 	defer pace.Stop()
+	lead, leads := f.s.deps.Cluster.Leads()
 	for {
 		var out []byte
 		select {
@@ -116,12 +206,17 @@ func (f *follower) run(conn net.Conn, header string) {
 		case <-pace.C:
 		case <-comment.C:
 			out = protocol.AppendComment(out, "still here")
+		case <-lead.Lost:
+			return true
 		case <-f.s.base.Done():
-			return
+			return false
+		}
+		if !leads && !ended(f.s.deps.Store.Job(f.job)) {
+			return true // it ran again before this began
 		}
 		out, wait, done := f.step(out, time.Now())
 		if len(out) > 0 && write(conn, out) != nil || done {
-			return
+			return false
 		}
 		if wait > 0 {
 			pace.Reset(wait)

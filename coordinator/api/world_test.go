@@ -69,6 +69,36 @@ func (l *testLog) apply(group []*command.Command) ([]command.Result, error) {
 
 func nowMs() int64 { return time.Now().UnixMilli() }
 
+// leading is a cluster of one.
+type leading struct{}
+
+func (leading) Leads() (Leadership, bool) { return Leadership{}, true }
+func (leading) Seek() Seek                { return nil }
+func (leading) Leader() (string, bool)    { return "", false }
+func (leading) Age() time.Duration        { return 0 }
+
+func (leading) Dial(context.Context, Leader) (net.Conn, error) { return nil, net.ErrClosed }
+
+// standing is a world's node, which a test may depose.
+type standing struct {
+	leading
+	w *world
+}
+
+func (s standing) Leads() (Leadership, bool) {
+	_, err := s.w.lead()
+	return Leadership{}, err == nil
+}
+
+func (s standing) Seek() Seek { return s }
+
+func (s standing) Turn(context.Context, bool) (Leader, error) {
+	if _, err := s.w.lead(); err != nil {
+		return Leader{}, err
+	}
+	return Leader{Here: true}, nil
+}
+
 // Write takes the server's log.
 func (w *world) Write(p []byte) (int, error) {
 	w.mu.Lock()
@@ -91,9 +121,9 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.server, err = New(Deps{
-		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead,
-		Write: w.write,
-		Barrier: func(context.Context) error { return nil }, NowMs: nowMs,
+		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
+		Write:   w.write,
+		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
 		PublicURL: func() string { return "" }, Version: "test", Log: zerolog.New(w),
 	})

@@ -1,0 +1,142 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"windlass/protocol"
+)
+
+// A relayed request is one that only the leader can answer: it is sent there as
+// it came, over a connection of the coordinators' own port, and is checked there
+// again. It waits like a held request, in a goroutine of its own, so that ten
+// thousand of them cost this node what its own held ones do.
+
+// errElsewhere says that the leader must answer the request.
+var errElsewhere = errors.New("the leader must answer this")
+
+const (
+	// relayTime is how long a request is relayed at most, beside what it asked to
+	// wait: an election and an answer.
+	relayTime = writeTime
+	// maxRelayed is the largest answer that is relayed: a page of logs. Outputs
+	// come from each coordinator's own store.
+	maxRelayed = maxDetail + firstRead
+)
+
+// relayedHeaders are those of a request that its answer depends on.
+func relayedHeaders() []string {
+	return []string{
+		fasthttp.HeaderHost, fasthttp.HeaderAuthorization, fasthttp.HeaderContentType, fasthttp.HeaderAccept,
+		fasthttp.HeaderIfNoneMatch, protocol.HeaderLastEventID,
+	}
+}
+
+// answerHeaders are those that are passed back, beside what every answer has.
+func answerHeaders() []string {
+	return []string{
+		fasthttp.HeaderETag, fasthttp.HeaderRetryAfter, fasthttp.HeaderAllow, fasthttp.HeaderWWWAuthenticate,
+		protocol.HeaderIndex, protocol.HeaderAge,
+	}
+}
+
+// readRelay notes that another coordinator relays the request.
+func (c *call) readRelay() {
+	raw := c.ctx.Request.Header.Peek(protocol.HeaderRelay)
+	if len(raw) == 0 {
+		return
+	}
+	c.relayed = true
+	if ms, err := strconv.ParseUint(string(raw), 10, 31); err == nil {
+		c.waited = time.Duration(ms) * time.Millisecond
+	}
+}
+
+// outgoing is a request as it is relayed.
+type outgoing struct {
+	head  []byte // without the relay header and the empty line
+	body  []byte
+	limit time.Duration // to wait for the answer's first byte
+	once  bool          // a lost answer is the sender's affair
+}
+
+// outgoing copies the request.
+func (c *call) outgoing(path string) *outgoing {
+	h := &c.ctx.Request.Header
+	var b strings.Builder
+	b.Write(h.Method())
+	b.WriteString(" " + path + " HTTP/1.1\r\n")
+	for _, name := range relayedHeaders() {
+		if v := h.Peek(name); len(v) > 0 {
+			b.WriteString(name + ": ")
+			b.Write(v)
+			b.WriteString("\r\n")
+		}
+	}
+	b.WriteString(protocol.HeaderRequestID + ": " + c.id + "\r\n")
+	if string(h.Method()) != fasthttp.MethodGet {
+		b.WriteString(fasthttp.HeaderContentLength + ": " + strconv.Itoa(len(c.raw)) + "\r\n")
+	}
+	limit := relayTime
+	if wait, err := time.ParseDuration(c.query("wait")); err == nil && wait > 0 {
+		limit += min(wait, maxWait)
+	}
+	if c.once {
+		limit += protocol.SyncHold * 2
+	}
+	return &outgoing{head: []byte(b.String()), body: c.raw, limit: limit, once: c.once}
+}
+
+// relay has the leader answer the request.
+func (c *call) relay() error {
+	if c.relayed {
+		return noLeader(protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead at the moment").With("outcome", "none"))
+	}
+	out, s, id, operation := c.outgoing(string(c.ctx.Request.Header.RequestURI())), c.s, c.id, c.route.operation
+	return c.hold(func(ctx context.Context) reply {
+		ctx, cancel := context.WithTimeout(ctx, out.limit)
+		defer cancel()
+		r, err := s.relay(ctx, out)
+		if err != nil {
+			return s.errorReply(operation, id, err)
+		}
+		return r
+	})
+}
+
+// relay sends a request to whoever leads until it is answered. Whatever is
+// relayed reads, or states what is so: it may be sent again.
+func (s *Server) relay(ctx context.Context, out *outgoing) (reply, error) {
+	began, begun := time.Now(), false
+	seek := s.deps.Cluster.Seek()
+	for {
+		leader, err := seek.Turn(ctx, begun)
+		if err != nil {
+			return reply{}, uncertainRead(err)
+		}
+		r, sent, err := s.lines.exchange(ctx, leader, out, time.Since(began))
+		if err == nil && !notLeading(r) {
+			return r, nil
+		}
+		begun = begun || sent
+		if sent && out.once {
+			return reply{}, unavailable("The connection to the leader was lost")
+		}
+	}
+}
+
+// notLeading reports whether the answer is of a coordinator that leads no more,
+// or not yet.
+func notLeading(r reply) bool {
+	if r.status != fasthttp.StatusServiceUnavailable {
+		return false
+	}
+	var e protocol.Error
+	return json.Unmarshal(r.body, &e) == nil && e.Code == protocol.CodeNoLeader
+}
