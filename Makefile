@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo build test check verify bench bench-peers test-clients chaos gen fmt lint race vet nvml clean
+.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -34,6 +34,7 @@ fmt:
 vet:
 	CGO_ENABLED=0 go vet ./...
 	CGO_ENABLED=0 go vet -tags=$(TAGS),clients ./...
+	CGO_ENABLED=0 go vet -tags=$(TAGS),chaos ./coordinator/consensus ./cmd/windlass
 
 lint:
 	CGO_ENABLED=0 go test ./scripts/lint
@@ -45,10 +46,21 @@ test-clients: ## what needs Python and Node, installed first where apt can
 	@command -v python3 >/dev/null && command -v node >/dev/null || { apt-get update -q && apt-get install -y -q python3 nodejs; }
 	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob
 
-chaos: build ## the faults of docs/failure-model.md with real processes
-	go run ./scripts/chaos
+bin/windlass-chaos: FORCE # the same program with the failpoints of the tag chaos
+	CGO_ENABLED=0 go build -tags=$(TAGS),chaos -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass-chaos ./cmd/windlass
 
-verify: chaos ## what CI runs on top of the tests
+FORCE:
+
+chaos: bin/windlass-chaos ## the faults of docs/failure-model.md with real processes
+	go run ./scripts/chaos -set all
+
+chaos-quick: bin/windlass-chaos # those that fit into three minutes
+	go run ./scripts/chaos -set quick
+
+soak: bin/windlass-chaos ## the same for SOAK (8h), in another order each round
+	go run ./scripts/chaos -set all -soak $(or $(SOAK),8h)
+
+verify: chaos-quick ## what CI runs on top of the tests
 
 bench: build ## costs per job; see docs/performance.md
 	go run ./scripts/bench

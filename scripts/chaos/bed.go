@@ -6,57 +6,85 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"windlass/protocol"
 	"windlass/protocol/client"
+	"windlass/scripts/chaos/record"
 )
 
-// totals are the columns of the table.
-type totals struct {
-	injected, acknowledged, lost, twice, wrongOutput int
-}
-
-// bed is one scenario's coordinator, agents and records.
+// bed is one scenario's coordinators, agents and records.
 type bed struct {
 	binary string
 	dir    string
-	rand   *rand.Rand
-	api    string // address of the coordinator
-	starts string
-	client *client.Client
+	rand   *rand.Rand // of the goroutine that injects faults
+	log    *record.Log
+	client *client.Client // over all coordinators
+	nodes  []*node
+	links  map[string]*link // "c1>c2": the way on which c1 dials c2
+	next   atomic.Int64     // task numbers
+	stop   context.CancelFunc
+	work   sync.WaitGroup
 
-	coordinator *proc
-	agents      []*proc
-	totals      totals
-	logs        []string
+	mu       sync.Mutex
+	agents   []*proc
+	injected int
+	tasks    map[int]protocol.JobID // acknowledged
 }
 
 const bedKey = "windlass-chaos-key-0001"
 
-func newBed(binary string, random *rand.Rand) (*bed, error) {
+// newBed prepares a cluster of so many coordinators; nothing is started.
+func newBed(binary string, random *rand.Rand, coordinators int) (*bed, error) {
 	dir, err := os.MkdirTemp("", "chaos-")
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{binary: binary, dir: dir, rand: random, starts: filepath.Join(dir, "starts")}
-	if b.api, err = freeAddr(); err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	b := &bed{binary: binary, dir: dir, rand: random, stop: stop, links: make(map[string]*link), tasks: make(map[int]protocol.JobID)}
+	if b.log, err = record.Create(dir); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(b.path("key"), []byte(bedKey+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	b.client, err = client.New(client.Config{Addrs: []string{"http://" + b.api}, Key: bedKey, UserAgent: "windlass-chaos"})
+	for i := range coordinators {
+		n, err := newNode(b, fmt.Sprint("c", i+1))
+		if err != nil {
+			return nil, err
+		}
+		b.nodes = append(b.nodes, n)
+	}
+	for _, from := range b.nodes {
+		if err := b.connect(from); err != nil {
+			return nil, err
+		}
+	}
+	b.client, err = client.New(client.Config{Addrs: b.bases(), Key: bedKey, UserAgent: "windlass-chaos"})
+	b.work.Go(func() { b.watchStalls(ctx) })
 	return b, err
 }
 
 func (b *bed) path(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *bed) runsFile() string { return b.path(record.RunsFile) }
+
+// bases are the base URLs of all coordinators.
+func (b *bed) bases() []string {
+	var out []string
+	for _, n := range b.nodes {
+		out = append(out, "http://"+n.api)
+	}
+	return out
+}
 
 func freeAddr() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,11 +95,35 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
+// stallLook is how often the harness looks whether it gets a processor;
+// anything later than stallSize is written down.
+const (
+	stallLook = 50 * time.Millisecond
+	stallSize = 200 * time.Millisecond
+)
+
+// watchStalls writes down when this machine was too busy for the harness
+// itself, so that a slow machine is not taken for a slow failover.
+func (b *bed) watchStalls(ctx context.Context) {
+	for {
+		before := record.Now()
+		if pause(ctx, stallLook) != nil {
+			return
+		}
+		if late := record.Span(before, record.Now()) - stallLook; late > stallSize {
+			b.log.Stall(record.Stall{At: before, Span: int64(late)})
+		}
+	}
+}
+
 // proc is one real process.
 type proc struct {
 	name string
 	args []string
+	env  []string
 	log  string
+
+	mu   sync.Mutex
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -84,95 +136,78 @@ func (b *bed) spawn(p *proc) error {
 	defer log.Close()
 	cmd := exec.Command(b.binary, p.args...)
 	cmd.Stderr, cmd.Stdout = log, log
-	cmd.Env = append(os.Environ(), "CHAOS_BED="+b.dir)
+	cmd.Env = append(append(os.Environ(), "CHAOS_BED="+b.dir), p.env...)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
-	p.cmd = cmd
-	p.done = make(chan struct{})
-	go func() {
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.cmd, p.done = cmd, done
+	p.mu.Unlock()
+	b.work.Go(func() {
 		_ = cmd.Wait()
-		close(p.done)
-	}()
+		if slices.ContainsFunc(b.nodes, func(n *node) bool { return n.proc == p }) {
+			b.log.Exit(record.Exit{Node: p.name, At: record.Now()})
+		}
+		close(done)
+	})
 	return nil
 }
 
+// over is closed when the newest process has ended.
+func (p *proc) over() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
 func (p *proc) alive() bool {
+	done := p.over()
+	if done == nil {
+		return false
+	}
 	select {
-	case <-p.done:
+	case <-done:
 		return false
 	default:
 		return true
 	}
 }
 
-func (p *proc) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+func (p *proc) signal(s syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return errors.New(p.name + " was never started")
+	}
+	return p.cmd.Process.Signal(s)
+}
 
 // kill is kill -9, and waits until the process is gone.
 func (p *proc) kill() {
-	_ = p.signal(syscall.SIGKILL)
-	<-p.done
-}
-
-// startCoordinator starts it on its address and waits until it is ready.
-func (b *bed) startCoordinator(ctx context.Context) error {
-	if b.coordinator == nil {
-		peer, err := freeAddr()
-		if err != nil {
-			return err
-		}
-		config := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlog: {level: info}\n", b.path("coordinator-data"), b.api, peer, b.path("key"))
-		if err := os.WriteFile(b.path("coordinator.yaml"), []byte(config), 0o600); err != nil {
-			return err
-		}
-		b.coordinator = &proc{name: "coordinator", args: []string{"coordinator", "-c", b.path("coordinator.yaml")}, log: b.path("coordinator.log")}
-		b.logs = append(b.logs, b.coordinator.log)
-	}
-	if err := b.spawn(b.coordinator); err != nil {
-		return err
-	}
-	return b.ready(ctx)
-}
-
-func (b *bed) ready(ctx context.Context) error {
-	for {
-		if b.isReady(ctx) {
-			return nil
-		}
-		if !b.coordinator.alive() {
-			return errors.New("the coordinator ended while starting")
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("the coordinator was never ready: %w", err)
-		}
+	if p.signal(syscall.SIGKILL) == nil {
+		<-p.over()
 	}
 }
 
-// isReady asks once; the client of the other calls would wait and repeat.
-func (b *bed) isReady(ctx context.Context) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.api+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
+// agentEnv tells a handler on which agent it runs.
+const agentEnv = "CHAOS_AGENT"
 
-// startAgent starts an agent that reaches the coordinator at addr.
-func (b *bed) startAgent(name, addr string, slots int) (*proc, error) {
-	config := fmt.Sprintf("name: %s\ndata: %s\ncoordinators: [\"http://%s\"]\ncredentialFile: %s\nslots: %d\ngpu: {mode: none}\nhttp: {listen: \"127.0.0.1:0\"}\nruntimes: {allow: [command, builtin]}\nlog: {level: info}\n",
-		name, b.path(name), addr, b.path("key"), slots)
+// startAgent starts an agent that reaches the coordinators at these base URLs.
+func (b *bed) startAgent(name string, slots int, bases ...string) (*proc, error) {
+	if len(bases) == 0 {
+		bases = b.bases()
+	}
+	config := fmt.Sprintf("name: %s\ndata: %s\ncoordinators: [\"%s\"]\ncredentialFile: %s\nslots: %d\ngpu: {mode: none}\nhttp: {listen: \"127.0.0.1:0\"}\nruntimes: {allow: [command, builtin]}\nlog: {level: info}\n",
+		name, b.path(name), strings.Join(bases, `", "`), b.path("key"), slots)
 	file := b.path(name + ".yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	p := &proc{name: name, args: []string{"agent", "-c", file}, log: b.path(name + ".log")}
+	p := &proc{name: name, args: []string{"agent", "-c", file}, env: []string{agentEnv + "=" + name}, log: b.path(name + ".log")}
+	b.mu.Lock()
 	b.agents = append(b.agents, p)
-	b.logs = append(b.logs, p.log)
+	b.mu.Unlock()
 	return p, b.spawn(p)
 }
 
@@ -186,38 +221,79 @@ func (b *bed) createEndpoint(ctx context.Context, id, mode string) error {
 	_, err = b.client.ApplyEndpoint(ctx, protocol.Endpoint{
 		ID: id, Resources: protocol.ResourceSpec{CPU: true},
 		Runtime: protocol.RuntimeSpec{Kind: "command", Command: []string{self}, Env: map[string]protocol.EnvValue{
-			handlerEnv: {Literal: mode}, startsEnv: {Literal: b.starts},
+			handlerEnv: {Literal: mode}, startsEnv: {Literal: b.runsFile()}, agentEnv: {FromEnv: agentEnv},
 		}},
 	})
 	return err
 }
 
-// simple starts a coordinator, one agent and the endpoint ep_chaos.
+// endpoint is the one that most jobs are for.
+const endpoint = "ep_chaos"
+
+// simple starts the coordinators, one agent and the endpoint.
 func (b *bed) simple(ctx context.Context, slots int) error {
-	if err := b.startCoordinator(ctx); err != nil {
+	if err := b.startAll(ctx); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
-		return err
-	}
-	_, err := b.startAgent("agent-1", b.api, slots)
+	_, err := b.startAgent("agent-1", slots)
 	return err
 }
 
-func (b *bed) stop() {
-	for _, p := range append(b.agents, b.coordinator) {
-		if p == nil || p.cmd == nil || !p.alive() {
+// startAll starts the coordinators and makes the endpoint.
+func (b *bed) startAll(ctx context.Context) error {
+	for _, n := range b.nodes {
+		if err := b.spawn(n.proc); err != nil {
+			return err
+		}
+	}
+	for _, n := range b.nodes {
+		if err := n.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return b.createEndpoint(ctx, endpoint, "run")
+}
+
+func (b *bed) procs() []*proc {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := slices.Clone(b.agents)
+	for _, n := range b.nodes {
+		out = append(out, n.proc)
+	}
+	return out
+}
+
+// end stops everything.
+func (b *bed) end() {
+	for _, l := range b.links {
+		l.heal()
+	}
+	for _, p := range b.procs() {
+		if p.alive() {
+			_ = p.signal(syscall.SIGCONT)
+			_ = p.signal(syscall.SIGTERM)
+		}
+	}
+	for _, p := range b.procs() {
+		if !p.alive() {
 			continue
 		}
-		_ = p.signal(syscall.SIGCONT)
-		_ = p.signal(syscall.SIGTERM)
 		select {
-		case <-p.done:
+		case <-p.over():
 		case <-time.After(5 * time.Second):
 			p.kill()
 		}
 	}
+	for _, l := range b.links {
+		l.close()
+	}
+	b.stop()
+	b.work.Wait()
 	b.sweep()
+	if err := b.log.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos: cannot write the history:", err)
+	}
 }
 
 // sweep ends what agents leave alive on purpose: shims, whose arguments name
@@ -248,13 +324,13 @@ func (b *bed) remove() error { return os.RemoveAll(b.dir) }
 // tail is the end of every log, for a failure.
 func (b *bed) tail() string {
 	var out strings.Builder
-	for _, file := range b.logs {
-		text, err := os.ReadFile(file)
+	for _, p := range b.procs() {
+		text, err := os.ReadFile(p.log)
 		if err != nil {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintf(&out, "--- %s\n%s\n", filepath.Base(file), strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		fmt.Fprintf(&out, "--- %s\n%s\n", filepath.Base(p.log), strings.Join(lines[max(0, len(lines)-15):], "\n"))
 	}
 	return out.String()
 }
@@ -269,4 +345,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return f(ctx)
 }

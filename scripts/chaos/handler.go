@@ -10,13 +10,16 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"windlass/scripts/chaos/check"
+	"windlass/scripts/chaos/record"
 )
 
 // The handler is this program again, as a "command" runtime: it writes down
 // every start by itself, so that a job that ran twice cannot hide.
 const (
 	handlerEnv = "CHAOS_HANDLER" // set: be the handler
-	startsEnv  = "CHAOS_STARTS"  // the file of starts
+	startsEnv  = "CHAOS_STARTS"  // the handlers' journal
 )
 
 // task is a job's input.
@@ -30,12 +33,6 @@ type message struct {
 	Type  string          `json:"type"`
 	ID    string          `json:"id"`
 	Input json.RawMessage `json:"input"`
-}
-
-// answer is what a well-behaved run of task n returns.
-func answer(n int) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "windlass %d", n))
-	return hex.EncodeToString(sum[:])
 }
 
 func handler(in io.Reader, out io.Writer) int {
@@ -55,11 +52,11 @@ func handler(in io.Reader, out io.Writer) int {
 			say(out, m.ID, "error", map[string]any{"code": "BAD_TASK", "message": err.Error()})
 			continue
 		}
-		if err := started(t.N); err != nil {
+		if err := journal(m, t, record.EventStart); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 4
 		}
-		if code := work(out, m.ID, t); code >= 0 {
+		if code := work(out, m, t); code >= 0 {
 			return code
 		}
 	}
@@ -67,11 +64,13 @@ func handler(in io.Reader, out io.Writer) int {
 }
 
 // work does one task; a code of 0 or more ends the process with it.
-func work(out io.Writer, id string, t task) int {
+func work(out io.Writer, m message, t task) int {
+	id := m.ID
 	time.Sleep(time.Duration(t.Ms) * time.Millisecond)
 	switch t.Mode {
 	case "fail-once":
 		if n, err := count(t.N); err == nil && n == 1 {
+			_ = journal(m, t, "error")
 			say(out, id, "error", map[string]any{"code": "FIRST_TRY", "message": "fails once", "retryable": true})
 			return -1
 		}
@@ -95,7 +94,12 @@ func work(out io.Writer, id string, t task) int {
 	case "hang":
 		time.Sleep(time.Hour) // not select{}: the Go runtime would see a deadlock and exit
 	}
-	say(out, id, "result", map[string]any{"output": map[string]any{"n": t.N, "sum": answer(t.N)}})
+	// Written down before it is said: nobody can have accepted it earlier.
+	if err := journal(m, t, record.EventResult); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 4
+	}
+	say(out, id, "result", map[string]any{"output": map[string]any{"n": t.N, "sum": check.Answer(t.N)}})
 	return -1
 }
 
@@ -110,35 +114,25 @@ func say(out io.Writer, id, kind string, fields map[string]any) {
 	}
 }
 
-// started appends one line; O_APPEND keeps lines of several processes whole.
-func started(n int) error {
-	f, err := os.OpenFile(os.Getenv(startsEnv), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot record a start: %w", err)
-	}
-	defer f.Close()
-	_, err = fmt.Fprintf(f, "%d\n", n)
-	return err
+// journal writes down by itself what this process does.
+func journal(m message, t task, event string) error {
+	sum := sha256.Sum256(m.Input)
+	return record.AppendRun(os.Getenv(startsEnv), record.Run{
+		Task: t.N, Job: m.ID, Agent: os.Getenv(agentEnv), Event: event, At: record.Now(), Pid: os.Getpid(),
+		Input: hex.EncodeToString(sum[:]), Mode: t.Mode,
+	})
 }
 
-// starts reads the record in order.
+// starts are the tasks that started, in order.
 func starts(file string) ([]int, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		if os.IsNotExist(err) {
-			return nil, nil
-		}
-		return nil, err
-	}
+	runs, err := record.LoadRuns(file)
 	var out []int
-	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
-		var n int
-		if _, err := fmt.Sscan(line, &n); err != nil {
-			return nil, fmt.Errorf("cannot read the record of starts: %w", err)
+	for _, r := range runs {
+		if r.Event == record.EventStart {
+			out = append(out, r.Task)
 		}
-		out = append(out, n)
 	}
-	return out, nil
+	return out, err
 }
 
 func count(n int) (int, error) {

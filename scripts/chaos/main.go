@@ -1,6 +1,7 @@
-// Command chaos breaks a real coordinator and real agents on purpose and checks
-// that nothing acknowledged is lost and nothing healthy runs twice. It needs
-// bin/windlass (make build). See DESIGN.md.
+// Command chaos breaks real coordinators and real agents on purpose, records
+// everything that clients, handlers and coordinators did, and checks the whole
+// record against the promises. It needs bin/windlass-chaos (make chaos builds
+// it). See DESIGN.md.
 package main
 
 import (
@@ -14,74 +15,122 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
+
+	"windlass/scripts/chaos/check"
+	"windlass/scripts/chaos/record"
 )
 
-// scenario is one fault and what must hold through it.
+// scenario is one bed with its faults.
 type scenario struct {
-	name string
-	run  func(context.Context, *bed) error
+	name         string
+	coordinators int
+	quick        bool // part of make verify
+	run          func(context.Context, *bed) error
 }
 
 func scenarios() []scenario {
 	return []scenario{
-		{"coordinator-kill", coordinatorKill},
-		{"agent-kill", agentKill},
-		{"runtime-kill", runtimeKill},
-		{"agent-paused", agentPaused},
-		{"assignment-delayed", assignmentDelayed},
-		{"reply-lost", replyLost},
-		{"clients-leave", clientsLeave},
-		{"disk-full", diskFull},
-		{"strict-order", strictOrder},
-		{"bad-runtimes", badRuntimes},
+		{"coordinator-kill", 1, true, coordinatorKill},
+		{"agent-kill", 1, true, agentKill},
+		{"runtime-kill", 1, true, runtimeKill},
+		{"reply-lost", 1, true, replyLost},
+		{"clients-leave", 1, true, clientsLeave},
+		{"disk-full", 1, true, diskFull},
+		{"strict-order", 1, true, strictOrder},
+		{"agent-paused", 1, false, agentPaused},
+		{"assignment-delayed", 1, false, assignmentDelayed},
+		{"bad-runtimes", 1, false, badRuntimes},
 	}
 }
 
-// scenarioLimit bounds one scenario; the slowest waits for two lease terms.
-const scenarioLimit = 4 * time.Minute
+// scenarioLimit bounds one scenario; the slowest waits for several lease terms.
+const scenarioLimit = 10 * time.Minute
+
+// options are the command line.
+type options struct {
+	set, only, episodes, binary string
+	seed                        uint64
+	keep                        bool
+	rounds                      int
+	soak                        time.Duration
+}
 
 func main() {
 	if os.Getenv(handlerEnv) != "" {
 		os.Exit(handler(os.Stdin, os.Stdout))
 	}
-	only := flag.String("only", "", "run only these scenarios (comma list)")
-	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random moments")
-	binary := flag.String("binary", "bin/windlass", "the program to break")
-	keep := flag.Bool("keep", false, "keep the data directories")
+	var o options
+	flag.StringVar(&o.set, "set", "quick", "quick: what make verify runs; all: everything")
+	flag.StringVar(&o.only, "only", "", "run only these scenarios (comma list)")
+	flag.StringVar(&o.episodes, "episodes", "", "run only these faults of the scenario cluster (comma list)")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the random moments")
+	flag.StringVar(&o.binary, "binary", "bin/windlass-chaos", "the program to break, built with the tag chaos")
+	flag.BoolVar(&o.keep, "keep", false, "keep the folders of scenarios that passed as well")
+	flag.DurationVar(&o.soak, "soak", 0, "repeat everything, each round with the next seed and another order, for so long")
+	recheck := flag.String("recheck", "", "check the history in this folder again, and run nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *binary, *only, *seed, *keep); err != nil {
+	var err error
+	if *recheck != "" {
+		err = recheckFolder(*recheck)
+	} else {
+		err = run(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
 	}
 }
 
-// result is one row of the table.
+// result is one scenario that ran.
 type result struct {
-	name  string
-	bed   *bed
-	took  time.Duration
-	wrong error
+	name    string
+	took    time.Duration
+	report  *check.Report
+	history *record.History
+	wrong   error
 }
 
-func run(ctx context.Context, binary, only string, seed uint64, keep bool) error {
-	binary, err := filepath.Abs(binary)
-	if err != nil {
+func run(ctx context.Context, o options) error {
+	var err error
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
 	}
-	if _, err := os.Stat(binary); err != nil {
-		return fmt.Errorf("cannot find the program to break: %w; run make build first", err)
+	if _, err := os.Stat(o.binary); err != nil {
+		return fmt.Errorf("cannot find the program to break: %w; make chaos builds it", err)
 	}
-	fmt.Printf("seed %d\n", seed)
+	until := time.Now().Add(o.soak)
+	for {
+		if err := round(ctx, o); err != nil {
+			return err
+		}
+		if !time.Now().Before(until) || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		o.seed++
+	}
+}
+
+// round runs the chosen scenarios once.
+func round(ctx context.Context, o options) error {
+	fmt.Printf("seed %d\n", o.seed)
+	list := scenarios()
+	if o.soak > 0 {
+		r := rand.New(rand.NewPCG(o.seed, 2))
+		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
 	var results []result
-	for _, s := range scenarios() {
-		if only != "" && !strings.Contains(","+only+",", ","+s.name+",") {
+	for _, s := range list {
+		chosen := s.quick || o.set == "all" || o.soak > 0
+		if o.only != "" {
+			chosen = listed(o.only, s.name)
+		}
+		if !chosen {
 			continue
 		}
-		r := one(ctx, s, binary, seed, keep)
+		r := one(ctx, s, o)
 		results = append(results, r)
 		fmt.Printf("%-20s %6.1fs  %s\n", r.name, r.took.Seconds(), verdict(r.wrong))
 		if ctx.Err() != nil {
@@ -91,25 +140,36 @@ func run(ctx context.Context, binary, only string, seed uint64, keep bool) error
 	return table(results)
 }
 
-func one(ctx context.Context, s scenario, binary string, seed uint64, keep bool) result {
+func listed(list, name string) bool { return strings.Contains(","+list+",", ","+name+",") }
+
+// plan is what a scenario is told by the command line.
+type planKey struct{}
+
+func one(ctx context.Context, s scenario, o options) result {
 	start := time.Now()
-	b, err := newBed(binary, rand.New(rand.NewPCG(seed, 1)))
+	b, err := newBed(o.binary, rand.New(rand.NewPCG(o.seed, 1)), s.coordinators)
 	if err != nil {
 		return result{name: s.name, wrong: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, scenarioLimit)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, planKey{}, o), scenarioLimit)
 	defer cancel()
 	err = s.run(ctx, b)
-	b.stop()
-	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, b.tail())
+	b.end()
+	r := result{name: s.name, took: time.Since(start)}
+	var judged error
+	if r.report, r.history, judged = judge(b.dir); judged == nil {
+		judged = r.report.Err()
 	}
-	if !keep {
-		err = errors.Join(err, b.remove())
-	} else {
+	if r.wrong = errors.Join(err, judged); r.wrong != nil {
+		r.wrong = fmt.Errorf("%w\n%s\nthe folder is kept; check its history again with: go run ./scripts/chaos -recheck %s", r.wrong, b.tail(), b.dir)
+		return r
+	}
+	if o.keep {
 		fmt.Println("kept", b.dir)
+	} else {
+		r.wrong = b.remove()
 	}
-	return result{name: s.name, bed: b, took: time.Since(start), wrong: err}
+	return r
 }
 
 func verdict(err error) string {
@@ -119,28 +179,11 @@ func verdict(err error) string {
 	return "FAILED: " + err.Error()
 }
 
-func table(results []result) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nfault\tinjected\tacknowledged\tlost\trun twice\twrong output\tresult")
-	failed := 0
-	for _, r := range results {
-		var t totals
-		if r.bed != nil {
-			t = r.bed.totals
-		}
-		word := "ok"
-		if r.wrong != nil {
-			word = "FAILED"
-			failed++
-		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.name, t.injected, t.acknowledged, t.lost, t.twice, t.wrongOutput, word)
-	}
-	if err := w.Flush(); err != nil {
+// recheckFolder checks a stored history.
+func recheckFolder(dir string) error {
+	r, h, err := judge(dir)
+	if err != nil {
 		return err
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d scenarios failed", failed, len(results))
-	}
-	fmt.Printf("%d passed, 0 failed\n", len(results))
-	return nil
+	return table([]result{{name: filepath.Base(dir), report: r, history: h, wrong: r.Err()}})
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"windlass/protocol"
+	"windlass/protocol/client"
+	"windlass/scripts/chaos/record"
 )
 
 // clientsLeave: clients disconnect in a held poll, in a submit and in a stream;
@@ -20,9 +24,9 @@ func clientsLeave(ctx context.Context, b *bed) error {
 	if err := b.simple(ctx, 2); err != nil {
 		return err
 	}
-	l := newLedger(b)
-	for n := range 10 {
-		job, err := l.submit(ctx, "ep_chaos", "", task{N: n, Ms: 100})
+	c := &caller{b: b, name: "client"}
+	for n := 1; n <= 10; n++ {
+		job, err := c.must(ctx, order{task: task{N: n, Ms: 100}})
 		if err != nil {
 			return err
 		}
@@ -30,25 +34,43 @@ func clientsLeave(ctx context.Context, b *bed) error {
 			"GET /v2/jobs/" + job.String() + "/status/stream HTTP/1.1\r\nHost: x\r\nAuthorization: " + bedKey + "\r\n\r\n",
 			"GET /v2/jobs/" + job.String() + "/status?wait=30s&revision=9.9.9 HTTP/1.1\r\nHost: x\r\nAuthorization: " + bedKey + "\r\n\r\n",
 			"POST /v2/endpoints/ep_chaos/runasync HTTP/1.1\r\nHost: x\r\nAuthorization: " + bedKey + "\r\nContent-Length: 100\r\n\r\n{\"input\":",
-			"POST /v2/endpoints/ep_chaos/runasync HTTP/1.1\r\nHost: x\r\nAuthorization: " + bedKey + "\r\nContent-Length: 22\r\n\r\n{\"input\":{\"n\":100000}}",
+			b.leftSubmit(),
 		} {
-			if err := sendAndLeave(b.api, request); err != nil {
+			b.hit("clients-leave")
+			if err := sendAndLeave(b.nodes[0].api, request); err != nil {
 				return err
 			}
-			b.totals.injected++
 		}
 	}
 	// The agent leaves in its parked poll too; another job follows at once.
+	b.hit("clients-leave")
 	b.agents[0].kill()
-	if _, err := l.submit(ctx, "ep_chaos", "", task{N: 11}); err != nil {
+	if _, err := c.must(ctx, order{task: task{N: 11}}); err != nil {
 		return err
 	}
 	if err := b.spawn(b.agents[0]); err != nil {
 		return err
 	}
-	b.totals.injected++
-	return l.settle(ctx, nil)
+	return b.settle(ctx)
 }
+
+// leftSubmit is a whole submit whose answer nobody waits for. It is recorded as
+// what it is: it may have happened.
+func (b *bed) leftSubmit() string {
+	n := leftTask + int(b.next.Add(1))
+	input := fmt.Sprintf(`{"n":%d}`, n)
+	sum := sha256.Sum256([]byte(input))
+	now := record.Now()
+	b.log.Call(record.Call{
+		Client: "leaver", Op: record.OpSubmit, Node: b.nodes[0].name, Task: n, Key: fmt.Sprint("task-", n),
+		Input: hex.EncodeToString(sum[:]), Start: now, End: now, Outcome: record.Maybe,
+	})
+	body := fmt.Sprintf(`{"input":%s,"idempotencyKey":"task-%d","tags":{"n":"%d"}}`, input, n, n)
+	return fmt.Sprintf("POST /v2/endpoints/ep_chaos/runasync HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s", bedKey, len(body), body)
+}
+
+// leftTask keeps those task numbers apart from the others.
+const leftTask = 1_000_000
 
 func sendAndLeave(addr, request string) error {
 	c, err := net.Dial("tcp", addr)
@@ -65,40 +87,22 @@ func sendAndLeave(addr, request string) error {
 // diskFull: the disk under the coordinator fills up. It stops acknowledging and
 // exits with a clear line; with space it starts again and nothing is gone.
 func diskFull(ctx context.Context, b *bed) error {
-	data := b.path("coordinator-data")
-	if err := os.Mkdir(data, 0o700); err != nil {
+	n := b.nodes[0]
+	if err := os.Mkdir(n.data, 0o700); err != nil {
 		return err
 	}
-	limited, err := smallDisk(data)
+	limited, err := smallDisk(n.data)
 	if err != nil {
 		return err
 	}
 	defer limited.release()
-	if err := b.startCoordinator(ctx); err != nil {
+	if err := b.startAll(ctx); err != nil {
 		return err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
+	if err := b.fill(ctx, n); err != nil {
 		return err
 	}
-	l := newLedger(b)
-	short, cancel := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for n := 0; short.Err() == nil; n++ {
-			_, _ = l.submit(short, "ep_chaos", "", task{N: n, Mode: strings.Repeat("x", 12<<10)})
-		}
-	}()
-	select {
-	case <-ctx.Done():
-		cancel()
-		return errors.New("the coordinator did not exit on a full disk")
-	case <-b.coordinator.done:
-	}
-	b.totals.injected++
-	cancel()
-	<-stopped
-	log, err := os.ReadFile(b.coordinator.log)
+	log, err := os.ReadFile(n.log)
 	if err != nil {
 		return err
 	}
@@ -108,13 +112,41 @@ func diskFull(ctx context.Context, b *bed) error {
 	if err := limited.grow(); err != nil {
 		return err
 	}
-	if err := b.startCoordinator(ctx); err != nil {
+	if err := n.start(ctx); err != nil {
 		return err
 	}
-	if _, err := b.startAgent("agent-1", b.api, 2); err != nil {
+	if _, err := b.startAgent("agent-1", 2); err != nil {
 		return err
 	}
-	return l.settle(ctx, nil)
+	return b.settle(ctx)
+}
+
+// fill submits large jobs until a coordinator's disk is full and it has ended.
+func (b *bed) fill(ctx context.Context, n *node) error {
+	short, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	c := &caller{b: b, name: "filler"}
+	go func() {
+		defer close(stopped)
+		for short.Err() == nil {
+			o := b.newOrder(0)
+			o.task.Mode = strings.Repeat("x", 12<<10)
+			_ = c.submit(short, n, o)
+		}
+	}()
+	over := b.fault(record.Fault{Name: "disk-full", Target: []string{n.name}})
+	defer over()
+	select {
+	case <-ctx.Done():
+		cancel()
+		<-stopped
+		return errors.New(n.name + " did not exit on a full disk")
+	case <-n.over():
+	}
+	cancel()
+	<-stopped
+	return nil
 }
 
 // disk is a small file system for the coordinator's data.
@@ -144,7 +176,7 @@ func badRuntimes(ctx context.Context, b *bed) error {
 	if err := b.createEndpoint(ctx, "ep_dead", "exit-at-start"); err != nil {
 		return err
 	}
-	l := newLedger(b)
+	c := &caller{b: b, name: "client"}
 	bad := []struct {
 		endpoint string
 		task     task
@@ -153,47 +185,47 @@ func badRuntimes(ctx context.Context, b *bed) error {
 		codes    string
 		says     string
 	}{
-		{"ep_chaos", task{N: 901, Mode: "crash"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED", "about to crash"},
-		{"ep_chaos", task{N: 902, Mode: "bad-output"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
-		{"ep_chaos", task{N: 905, Mode: "half-result"}, nil, protocol.StatusFailed, "OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
-		{"ep_chaos", task{N: 903, Mode: "hang"}, &protocol.SubmitPolicy{ExecutionTimeout: 2000}, protocol.StatusTimeout, "EXECUTION_TIMEOUT", ""},
+		{endpoint, task{N: 901, Mode: "crash"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED", "about to crash"},
+		{endpoint, task{N: 902, Mode: "bad-output"}, nil, protocol.StatusFailed, "RUNTIME_CRASHED OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
+		{endpoint, task{N: 905, Mode: "half-result"}, nil, protocol.StatusFailed, "OUTPUT_INVALID RUNTIME_PROTOCOL", ""},
+		{endpoint, task{N: 903, Mode: "hang"}, &protocol.SubmitPolicy{ExecutionTimeout: 2000}, protocol.StatusTimeout, "EXECUTION_TIMEOUT", ""},
 		{"ep_dead", task{N: 904}, nil, protocol.StatusFailed, "RUNTIME_START", "the model file is missing"},
 	}
 	var jobs []protocol.JobID
-	for _, c := range bad {
-		input := fmt.Appendf(nil, `{"n":%d,"mode":%q}`, c.task.N, c.task.Mode)
-		res, err := b.client.Submit(ctx, c.endpoint, protocol.SubmitRequest{Input: input, Policy: c.policy})
+	for _, m := range bad {
+		b.hit("bad-runtimes")
+		b.log.Lenient(m.task.N)
+		job, err := c.must(ctx, order{task: m.task, endpoint: m.endpoint, policy: m.policy})
 		if err != nil {
 			return err
 		}
-		b.totals.injected++
-		jobs = append(jobs, res.JobID)
+		jobs = append(jobs, job)
 	}
 	for i, t := range []task{{N: 1, Mode: "garbage"}, {N: 2, Mode: "flood"}, {N: 3}} {
-		if _, err := l.submit(ctx, "ep_chaos", "", t); err != nil {
+		if _, err := c.must(ctx, order{task: t}); err != nil {
 			return fmt.Errorf("good job %d: %w", i, err)
 		}
 	}
-	for i, c := range bad {
-		s, err := l.await(ctx, jobs[i])
+	for i, m := range bad {
+		if _, err := c.await(ctx, m.task.N, jobs[i]); err != nil {
+			return err
+		}
+		s, err := b.client.Status(ctx, jobs[i], statusOptions())
 		if err != nil {
 			return err
 		}
-		if s.Status != c.status || s.Error == nil || !strings.Contains(c.codes, string(s.Error.Code)) {
-			return fmt.Errorf("task %d ended %v with %+v, want %v with %s", c.task.N, s.Status, s.Error, c.status, c.codes)
+		if s.Status != m.status || s.Error == nil || !strings.Contains(m.codes, string(s.Error.Code)) {
+			return fmt.Errorf("task %d ended %v with %+v, want %v with %s", m.task.N, s.Status, s.Error, m.status, m.codes)
 		}
-		if text := fmt.Sprint(s.Error.Message, s.Error.Details); !strings.Contains(text, c.says) {
-			return fmt.Errorf("task %d does not tell %q: %s", c.task.N, c.says, text)
+		if text := fmt.Sprint(s.Error.Message, s.Error.Details); !strings.Contains(text, m.says) {
+			return fmt.Errorf("task %d does not tell %q: %s", m.task.N, m.says, text)
 		}
 	}
-	if !b.coordinator.alive() || !b.agents[0].alive() {
+	if !b.nodes[0].alive() || !b.agents[0].alive() {
 		return errors.New("a bad runtime took a process with it")
 	}
-	return within(ctx, time.Minute, func(ctx context.Context) error { return l.settle(ctx, nil) })
+	return within(ctx, time.Minute, b.settle)
 }
 
-func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	return f(ctx)
-}
+// statusOptions ask for what the recorded reads leave out.
+func statusOptions() client.StatusOptions { return client.StatusOptions{Include: []string{"metrics"}} }

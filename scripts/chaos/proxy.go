@@ -116,18 +116,25 @@ func once(fault verdictOf) (func([]byte) verdictOf, <-chan struct{}) {
 
 // viaProxy starts a coordinator, the endpoint, and one agent behind a proxy.
 func (b *bed) viaProxy(ctx context.Context) (*proxy, error) {
-	if err := b.startCoordinator(ctx); err != nil {
+	if err := b.startAll(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.createEndpoint(ctx, "ep_chaos", "run"); err != nil {
-		return nil, err
-	}
-	p, err := newProxy(b.api)
+	p, err := newProxy(b.nodes[0].api)
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.startAgent("agent-1", p.addr(), 1)
+	_, err = b.startAgent("agent-1", 1, "http://"+p.addr())
 	return p, err
+}
+
+// warm runs one job, so that the agent is warm and parked.
+func (c *caller) warm(ctx context.Context) error {
+	job, err := c.must(ctx, order{task: task{N: 1}})
+	if err != nil {
+		return err
+	}
+	_, err = c.await(ctx, 1, job)
+	return err
 }
 
 // replyLost: the connection is cut after the grant; the job must start within
@@ -138,32 +145,29 @@ func replyLost(ctx context.Context, b *bed) error {
 		return err
 	}
 	defer p.close()
-	l := newLedger(b)
-	if _, err := l.submit(ctx, "ep_chaos", "", task{N: 0}); err != nil {
+	c := &caller{b: b, name: "client"}
+	if err := c.warm(ctx); err != nil {
 		return err
 	}
-	if err := l.settle(ctx, nil); err != nil { // the agent is warm and parked now
-		return err
-	}
-	for n := 1; n <= 3; n++ {
+	for n := 2; n <= 4; n++ {
 		fault, struck := once(verdictOf{cut: true})
 		p.set(fault)
-		job, err := l.submit(ctx, "ep_chaos", "", task{N: n})
+		job, err := c.must(ctx, order{task: task{N: n}})
 		if err != nil {
 			return err
 		}
 		<-struck
-		b.totals.injected++
+		b.hit("reply-lost")
 		granted := time.Now()
-		s, err := l.await(ctx, job)
+		d, err := c.await(ctx, n, job)
 		if err != nil {
 			return err
 		}
 		if took := time.Since(granted); took > protocol.AckDeadline+time.Second {
-			return errors.New("the job ended " + took.String() + " after its grant was lost: " + s.Status.String())
+			return errors.New("the job ended " + took.String() + " after its grant was lost: " + d.Status)
 		}
 	}
-	return l.settle(ctx, nil)
+	return b.settle(ctx)
 }
 
 // assignmentDelayed: an assignment arrives long after its acknowledgement
@@ -174,29 +178,27 @@ func assignmentDelayed(ctx context.Context, b *bed) error {
 		return err
 	}
 	defer p.close()
-	l := newLedger(b)
-	if _, err := l.submit(ctx, "ep_chaos", "", task{N: 0}); err != nil {
-		return err
-	}
-	if err := l.settle(ctx, nil); err != nil {
+	c := &caller{b: b, name: "client"}
+	if err := c.warm(ctx); err != nil {
 		return err
 	}
 	fault, struck := once(verdictOf{hold: protocol.LeaseTerm + 10*time.Second})
 	p.set(fault)
-	if _, err := l.submit(ctx, "ep_chaos", "", task{N: 1, Ms: 100}); err != nil {
+	job, err := c.must(ctx, order{task: task{N: 2, Ms: 100}})
+	if err != nil {
 		return err
 	}
 	<-struck
-	b.totals.injected++
-	if _, err := b.startAgent("agent-2", b.api, 1); err != nil {
+	b.hit("assignment-delayed", "agent-1 is answered late") // which excuses no second start
+	if _, err := b.startAgent("agent-2", 1); err != nil {
 		return err
 	}
-	if err := l.settle(ctx, nil); err != nil {
+	if _, err := c.await(ctx, 2, job); err != nil {
 		return err
 	}
 	// The late answer is still under way: give it time to do harm.
 	if err := pause(ctx, protocol.LeaseTerm+12*time.Second); err != nil {
 		return err
 	}
-	return l.settle(ctx, nil)
+	return b.settle(ctx)
 }

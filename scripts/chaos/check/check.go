@@ -5,6 +5,7 @@ package check
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,15 +29,27 @@ type Report struct {
 	Calls        int
 	Acknowledged int // submits that were answered with success, different jobs
 	Lost         int // of them, jobs that somebody did not find afterwards
-	Twice        int // jobs that started again although their agent was well
-	Stale        int // linearizable reads that answered with the past
 	Stuck        int // jobs without an end
 	Refused      int // late writes of agents that the log refused
 	Entries      int // entries of the log that were compared and replayed
 	Checked      int // operations that porcupine found in order
+
+	// When it happened (record.Now): first acknowledgements, those of jobs that
+	// were lost, second starts of jobs whose agent was well, and linearizable
+	// reads that answered with the past.
+	AcksAt, LostAt, TwiceAt, StaleAt []int64
 }
 
-// finding keeps a report readable when everything breaks at once.
+// Err lists the violations, or is nil.
+func (r *Report) Err() error {
+	var errs []error
+	for _, v := range r.Violations {
+		errs = append(errs, errors.New(v.String()))
+	}
+	return errors.Join(errs...)
+}
+
+// maxPerPromise keeps a report readable when everything breaks at once.
 const maxPerPromise = 20
 
 func (r *Report) add(promise, format string, args ...any) {

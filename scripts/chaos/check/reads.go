@@ -83,10 +83,10 @@ func (r *Report) stale(k *task, c record.Call, facts, far, high []fact) {
 	}
 	switch known, newest := far[n-1], high[n-1]; {
 	case stageOf(c.Doc) < known.stage:
-		r.Stale++
+		r.StaleAt = append(r.StaleAt, c.Start)
 		r.add("I13", "%s read task %d as %s (attempt %d) at %s, %s after %s had seen it further", c.Client, k.n, c.Doc.Status, c.Doc.Attempt, c.Node, seconds(c.Start-known.at), known.who)
 	case c.Doc.Index < newest.index:
-		r.Stale++
+		r.StaleAt = append(r.StaleAt, c.Start)
 		r.add("I13", "%s read task %d at index %d at %s, %s after %s had seen index %d", c.Client, k.n, c.Doc.Index, c.Node, seconds(c.Start-newest.at), newest.who, newest.index)
 	}
 }

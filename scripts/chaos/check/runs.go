@@ -27,17 +27,13 @@ func (r *Report) runs(t *tasks) {
 		if len(starts) > maxStarts {
 			r.add("I9", "task %d started %d times, more than its attempts and losses allow", k.n, len(starts))
 		}
-		twice := false
 		for i := 1; i < len(starts); i++ {
 			before, again := starts[i-1], starts[i]
 			if k.lenient || t.excused(before.Agent, before.At, again.At) || t.excused(again.Agent, before.At, again.At) {
 				continue
 			}
-			twice = true
+			r.TwiceAt = append(r.TwiceAt, again.At)
 			r.add("I5", "task %d started on %s and %s later on %s, and nothing had happened to its agent", k.n, before.Agent, seconds(again.At-before.At), again.Agent)
-		}
-		if twice {
-			r.Twice++
 		}
 	})
 }

@@ -23,6 +23,7 @@ func (r *Report) durable(h *record.History, k *task) {
 		return
 	}
 	r.Acknowledged++
+	r.AcksAt = append(r.AcksAt, ack.End)
 	lost := false
 	for _, c := range k.reads {
 		if c.Start > ack.End && c.Status == 404 {
@@ -39,6 +40,7 @@ func (r *Report) durable(h *record.History, k *task) {
 	}
 	if lost {
 		r.Lost++
+		r.LostAt = append(r.LostAt, ack.End)
 	}
 }
 
