@@ -114,6 +114,39 @@ func (s *S3) Put(ctx context.Context, r io.Reader, want *Digest, max int64) (Dig
 
 // Get implements Store.
 func (s *S3) Get(ctx context.Context, digest Digest) (io.ReadCloser, int64, error) {
+	body, size, err := s.open(ctx, digest, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, 0, err
+	}
+	return &verified{r: body, sum: sha256.New(), want: digest}, size, nil
+}
+
+// ReadAt implements Store.
+func (s *S3) ReadAt(ctx context.Context, digest Digest, p []byte, offset int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	part := minio.GetObjectOptions{}
+	if err := part.SetRange(offset, offset+int64(len(p))-1); err != nil {
+		return 0, fmt.Errorf("cannot read blob: %w", err)
+	}
+	body, _, err := s.open(ctx, digest, part)
+	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return 0, io.EOF
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	n, err := io.ReadFull(body, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// open reads the newest copy of a blob.
+func (s *S3) open(ctx context.Context, digest Digest, part minio.GetObjectOptions) (io.ReadCloser, int64, error) {
 	for range s3Relists {
 		found, err := s.list(ctx, s.key(digest), s3Copies)
 		if err != nil {
@@ -124,12 +157,11 @@ func (s *S3) Get(ctx context.Context, digest Digest) (io.ReadCloser, int64, erro
 		}
 		newest := found[len(found)-1]
 		ctx, cancel := context.WithCancelCause(ctx)
-		body, info, _, err := s.api.GetObject(ctx, s.bucket, newest.Key, minio.GetObjectOptions{})
+		body, info, _, err := s.api.GetObject(ctx, s.bucket, newest.Key, part)
 		if err == nil {
-			w := &watched{body: body, cancel: cancel}
-			w.stall = time.AfterFunc(s3Stall, func() { cancel(fmt.Errorf("%w: no byte for %s", ErrUnreachable, s3Stall)) })
-			w.stall.Stop()
-			return &verified{r: w, sum: sha256.New(), want: digest}, info.Size, nil
+			stall := time.AfterFunc(s3Stall, func() { cancel(fmt.Errorf("%w: no byte for %s", ErrUnreachable, s3Stall)) })
+			stall.Stop()
+			return &watched{body: body, cancel: cancel, stall: stall}, info.Size, nil
 		}
 		cancel(nil)
 		if err = s3Error("read blob", err); !errors.Is(err, ErrNotFound) {
