@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"windlass/protocol"
 )
@@ -13,56 +14,75 @@ import (
 // maxHops bounds leader hints in a row; more means that nobody knows the leader.
 const maxHops = 3
 
+// relayTerm is how long an address that could not be reached is not tried
+// first, and how long requests for a leader there are relayed by another
+// coordinator: a firewall does not change by the second, and the first try after
+// it costs one dial.
+const relayTerm = time.Minute
+
 // Register opens a life of an agent at the leader, following its hints. It is
 // sent once round the addresses: the agent decides when to try again.
 func (c *Client) Register(ctx context.Context, req protocol.RegisterRequest) (protocol.RegisterResponse, error) {
-	return follow(ctx, c, protocol.PathRegister, req, func(r protocol.RegisterResponse) string { return r.Leader })
+	return follow(ctx, c, protocol.PathRegister, func(relay bool) any { req.Relay = relay; return req },
+		func(r protocol.RegisterResponse) string { return r.Leader })
 }
 
 // Sync parks the agent's poll at the leader, following its hints. The caller's
 // context bounds the hold; a lost poll is an error and is not sent again here.
 func (c *Client) Sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error) {
-	return follow(ctx, c, protocol.PathSync, req, func(r protocol.SyncResponse) string { return r.Leader })
+	return follow(ctx, c, protocol.PathSync, func(relay bool) any { req.Relay = relay; return req },
+		func(r protocol.SyncResponse) string { return r.Leader })
 }
 
 // Report sends what flows up from an agent to the leader, following its hints.
 func (c *Client) Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error) {
-	return follow(ctx, c, protocol.PathReport, req, func(r protocol.ReportResponse) string { return r.Leader })
+	return follow(ctx, c, protocol.PathReport, func(relay bool) any { req.Relay = relay; return req },
+		func(r protocol.ReportResponse) string { return r.Leader })
 }
 
-// follow sends in until an answer names no other leader.
-func follow[In, Out any](ctx context.Context, c *Client, path string, in In, leader func(Out) string) (Out, error) {
+// follow sends a request until an answer names no other leader. A leader whose
+// address cannot be reached from here is asked through the coordinator that
+// named it.
+func follow[Out any](ctx context.Context, c *Client, path string, request func(relay bool) any, leader func(Out) string) (Out, error) {
 	var zero Out
+	relay := false
 	for range maxHops + 1 {
 		var out Out
-		err := c.call(ctx, request{method: http.MethodPost, path: path, repeat: repeatNever}, in, &out)
-		if err != nil {
+		if err := c.callOnce(ctx, path, request(relay), &out); err != nil {
 			return zero, err
 		}
 		hint := leader(out)
 		if hint == "" {
 			return out, nil
 		}
-		if err := c.adoptHint(hint); err != nil {
+		addr, err := c.parseHint(hint)
+		if err != nil {
 			return zero, err
+		}
+		if relay = c.avoided(addr); !relay {
+			c.answered(addr)
 		}
 	}
 	return zero, protocol.NewError(protocol.CodeNoLeader, fmt.Sprintf("%d coordinators in a row named another leader", maxHops+1))
 }
 
-// adoptHint makes the leader the first address to ask. A hint without a scheme
-// keeps the one of the coordinator that gave it, so that TLS is never dropped.
-func (c *Client) adoptHint(hint string) error {
+// callOnce sends an agent's request once round the addresses.
+func (c *Client) callOnce(ctx context.Context, path string, in, out any) error {
+	return c.call(ctx, request{method: http.MethodPost, path: path, repeat: repeatNever}, in, out)
+}
+
+// parseHint reads a leader's address. One without a scheme keeps that of the
+// coordinator that gave it, so that TLS is never dropped.
+func (c *Client) parseHint(hint string) (string, error) {
 	if !strings.Contains(hint, "://") {
 		scheme, _, _ := strings.Cut(c.Addr(), "://")
 		hint = scheme + "://" + hint
 	}
 	addr, err := ParseAddr(hint)
 	if err != nil {
-		return fmt.Errorf("cannot follow leader hint: %w", err)
+		return "", fmt.Errorf("cannot follow leader hint: %w", err)
 	}
-	c.answered(addr)
-	return nil
+	return addr, nil
 }
 
 // PutBlob stores size bytes of r under their hex SHA-256. It is repeated after

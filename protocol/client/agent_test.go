@@ -2,11 +2,14 @@ package client
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"windlass/protocol"
 )
@@ -74,5 +77,53 @@ func TestPutBlobDoesNotSendHalfABody(t *testing.T) {
 	err := newClient(t, addr).PutBlob(t.Context(), "abc", 5, io.MultiReader(strings.NewReader("hello")))
 	if !errors.Is(err, ErrUnreachable) || a.count() != 1 {
 		t.Fatalf("%v after %d requests", err, a.count())
+	}
+}
+
+// TestALeaderOutOfReachIsAskedThroughAFollower: the address that the follower
+// names does not answer, so the follower is asked to relay, until a while later
+// the leader is tried again.
+func TestALeaderOutOfReachIsAskedThroughAFollower(t *testing.T) {
+	gone := deadAddr(t)
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		var req protocol.SyncRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			t.Error(err)
+		}
+		if req.Relay {
+			reply(200, protocol.SyncResponse{Seq: req.Seq})(w, r)
+		} else {
+			reply(200, protocol.SyncResponse{Leader: gone})(w, r)
+		}
+	}
+	s := httptest.NewServer(http.HandlerFunc(answer))
+	t.Cleanup(s.Close)
+	c := newClient(t, s.URL)
+	for n := range uint64(2) {
+		if r, err := c.Sync(t.Context(), protocol.SyncRequest{Seq: n}); err != nil || r.Seq != n || r.Leader != "" {
+			t.Fatalf("Sync %d = %+v, %v", n, r, err)
+		}
+	}
+	if !c.avoided(gone) || c.Addr() != s.URL {
+		t.Fatalf("asks %s next, avoids the leader: %v", c.Addr(), c.avoided(gone))
+	}
+	c.mu.Lock()
+	c.dead[gone] = time.Now()
+	c.mu.Unlock()
+	if got := c.candidates(); c.avoided(gone) || len(got) != 1 {
+		t.Fatalf("the leader is never tried again: %v", got)
+	}
+}
+
+func TestAnAddressThatDoesNotAnswerIsTriedLast(t *testing.T) {
+	_, addr := serve(t, reply(200, protocol.SyncResponse{}))
+	gone := deadAddr(t)
+	c := newClient(t, gone, addr)
+	if _, err := c.Sync(t.Context(), protocol.SyncRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.answered(addr)
+	if got := c.candidates(); got[0] != addr || got[1] != gone {
+		t.Fatalf("order %v", got)
 	}
 }

@@ -90,6 +90,9 @@ func (c *Client) pass(ctx context.Context, r request) (*http.Response, error) {
 			return resp, nil
 		}
 		last = err
+		if neverSent(err) {
+			c.unreachable(addr)
+		}
 		if ctx.Err() != nil || !movesOn(r, err) {
 			return nil, err
 		}

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -54,7 +55,8 @@ type Client struct {
 	tries     int
 
 	mu      sync.Mutex
-	current string // the address that answered last, possibly one that a leader hint named
+	current string               // the address that answered last, possibly one that a leader hint named
+	dead    map[string]time.Time // addresses that could not be reached, until when they are tried last
 }
 
 // New checks the configuration; it sends nothing.
@@ -84,7 +86,7 @@ func New(cfg Config) (*Client, error) {
 	if c.tries <= 0 {
 		c.tries = DefaultTries
 	}
-	c.current = c.addrs[0]
+	c.current, c.dead = c.addrs[0], make(map[string]time.Time)
 	return c, nil
 }
 
@@ -158,17 +160,46 @@ func (c *Client) answered(addr string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = addr
+	delete(c.dead, addr)
 }
 
-// candidates are the addresses of one pass, the one that answered last first.
+// unreachable notes that nobody could be asked at addr.
+func (c *Client) unreachable(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for a, until := range c.dead {
+		if now.After(until) {
+			delete(c.dead, a)
+		}
+	}
+	c.dead[addr] = now.Add(relayTerm)
+}
+
+// avoided reports whether addr could not be reached lately.
+func (c *Client) avoided(addr string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until, known := c.dead[addr]
+	return known && time.Now().Before(until)
+}
+
+// candidates are the addresses of one pass: the one that answered last first,
+// those that could not be reached lately last.
 func (c *Client) candidates() []string {
-	first := c.Addr()
-	order := make([]string, 1, len(c.addrs)+1)
-	order[0] = first
+	order := append(make([]string, 0, len(c.addrs)+1), c.Addr())
 	for _, a := range c.addrs {
-		if a != first {
+		if a != order[0] {
 			order = append(order, a)
 		}
 	}
+	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(rank(c.avoided(a)), rank(c.avoided(b))) })
 	return order
+}
+
+func rank(avoided bool) int {
+	if avoided {
+		return 1
+	}
+	return 0
 }
