@@ -22,6 +22,7 @@ import (
 	"windlass/coordinator/broker"
 	"windlass/coordinator/consensus"
 	"windlass/coordinator/fsm"
+	"windlass/coordinator/peer"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -56,6 +57,8 @@ type Coordinator struct {
 	keys    *auth.Keys
 	blobs   blob.Store
 	ln      net.Listener
+	port    *peer.Port     // nil in memory
+	peers   sync.WaitGroup // serves port until it is closed
 	node    *consensus.Node
 	board   *board.Board
 	broker  *broker.Broker
@@ -112,6 +115,9 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		}
 	}
 	c.release = append(c.release, func() error { return ignoreClosed(c.ln.Close()) })
+	if c.ln, err = c.cfg.secure(c.ln, log); err != nil {
+		return err
+	}
 	if err := c.openNode(opts, log); err != nil {
 		return err
 	}
@@ -144,18 +150,32 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 }
 
 func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
-	var err error
-	c.node, err = consensus.Open(consensus.Config{
-		Dir: c.cfg.dir(), Memory: opts.Memory,
-		Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise,
+	cfg := consensus.Config{
+		Memory: opts.Memory, Join: c.cfg.Join,
 		Expect: c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
 		Fatal: func(err error) {
 			c.fatal <- err
 			time.AfterFunc(exitGrace, func() { os.Exit(1) })
 		},
 		Log: log.With().Str("component", "consensus").Logger(),
-	})
-	if err != nil {
+	}
+	var err error
+	if cfg.Memory == nil {
+		if cfg.Directory, err = consensus.OpenDirectory(c.cfg.dir()); err != nil {
+			return err
+		}
+		c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, Self: cfg.Directory.Self, Log: log})
+		if err != nil {
+			return errors.Join(err, cfg.Directory.Close())
+		}
+		c.release = append(c.release, func() error {
+			err := c.port.Close()
+			c.peers.Wait()
+			return err
+		})
+		cfg.Port = c.port
+	}
+	if c.node, err = consensus.Open(cfg); err != nil {
 		return err
 	}
 	c.release = append(c.release, func() error {
@@ -196,7 +216,14 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
+	if c.port != nil {
+		c.peers.Go(func() {
+			if err := c.port.Serve(); err != nil {
+				ended <- err
+			}
+		})
+	}
 	work.Go(func() { c.board.Run(ctx, c.store) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
 	work.Go(func() { ended <- c.serve() })

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"runtime/debug"
 	"syscall"
 
@@ -64,8 +63,8 @@ func caught(op func() error) (err error) {
 
 // openWatermark opens the promise of the directory and holds the directory to it.
 func (n *Node) openWatermark() error {
-	dir := filepath.Join(n.cfg.Dir, "raft")
-	mark, file, fresh, err := openWatermark(dir, n.id.ServerID)
+	dir := n.cfg.Directory.logDir()
+	mark, file, fresh, err := openWatermark(dir, n.server)
 	if err != nil {
 		return err
 	}
@@ -102,9 +101,9 @@ func (n *Node) audit(mark *watermark, fresh bool) error {
 	}
 	was := mark.current()
 	switch {
-	case was.server != n.id.ServerID:
-		return fmt.Errorf("there is the log of server %s, and this one is %s: the directory is mixed from two", was.server, n.id.ServerID)
-	case was.cluster != has.cluster:
+	case was.server != n.server:
+		return fmt.Errorf("there is the log of server %s, and this one is %s: the directory is mixed from two", was.server, n.server)
+	case was.cluster != "" && has.cluster != "" && was.cluster != has.cluster:
 		return fmt.Errorf("there is the log of cluster %s, and the identity names %q", was.cluster, has.cluster)
 	case has.index < was.index:
 		return fmt.Errorf("the log was cut: it ends at entry %d, and entries up to %d were acknowledged", has.index, was.index)
@@ -124,7 +123,7 @@ func (n *Node) audit(mark *watermark, fresh bool) error {
 // startError is why raft did not start. It panics where it cannot read or write.
 func (n *Node) startError(err error) error {
 	if failed := n.failure(); failed != nil && n.cfg.Memory == nil {
-		return damaged(filepath.Join(n.cfg.Dir, "raft"), failed)
+		return damaged(n.cfg.Directory.logDir(), failed)
 	}
 	return fmt.Errorf("cannot start raft: %w", err)
 }
@@ -154,7 +153,10 @@ func (n *Node) holds() (has promise, log span, err error) {
 		return has, log, err
 	}
 	log.snapshot = n.snapshotIndex()
-	has.server, has.cluster, has.index = n.id.ServerID, n.id.ClusterID, max(log.last, log.snapshot)
+	has.server, has.index = n.server, max(log.last, log.snapshot)
+	if has.index > 0 { // before that the node may still be taken into another one
+		has.cluster = n.Identity().ClusterID
+	}
 	if has.term, err = n.store.backend.GetUint64([]byte(keyCurrentTerm)); err != nil && !isUnset(err) {
 		return has, log, err
 	}

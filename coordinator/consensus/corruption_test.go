@@ -29,7 +29,7 @@ const (
 func soundDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir, Timeouts: quickTimeouts})
+	m := start(t, Config{Directory: directory(dir), Timeouts: quickTimeouts})
 	m.lead(t)
 	for i := int64(1); i <= allValues; i++ {
 		m.mustPut(t, i)
@@ -178,9 +178,9 @@ func corrupt(t *testing.T, origin, file string, h harm) string {
 		}
 	}
 	fatal := make(chan error, 1)
-	cfg := Config{Dir: dir, Timeouts: quickTimeouts, Fatal: func(err error) { fatal <- err }}
+	cfg := Config{Timeouts: quickTimeouts, Fatal: func(err error) { fatal <- err }}
 	for round := range int64(2) {
-		m, err := open(cfg)
+		m, err := openIn(dir, cfg)
 		if err != nil {
 			var damage *DamageError
 			var snapshot *SnapshotError

@@ -112,12 +112,28 @@ func open(cfg Config) (*member, error) {
 	if cfg.Expect == 0 {
 		cfg.Expect = 1
 	}
-	if cfg.Memory == nil && cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:0"
-	}
 	cfg.Log = zerolog.Nop()
 	n, err := Open(cfg)
 	return &member{n, f}, err
+}
+
+// openIn is open with a directory that may be refused.
+func openIn(path string, cfg Config) (*member, error) {
+	d, err := OpenDirectory(path)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Directory = d
+	return open(cfg)
+}
+
+// directory takes the directory, or ends the test.
+func directory(path string) *Directory {
+	d, err := OpenDirectory(path)
+	if err != nil {
+		panic(err)
+	}
+	return d
 }
 
 func (m *member) end(t *testing.T) {

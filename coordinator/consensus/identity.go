@@ -9,7 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"windlass/coordinator/peer"
 )
 
 // Identity is who this node is in its cluster. It is made with the data
@@ -17,7 +18,17 @@ import (
 // join, because it no longer has what the old one promised (DESIGN 3.9).
 type Identity struct {
 	ServerID  string `json:"serverId"`
-	ClusterID string `json:"clusterId,omitempty"` // empty until the node is in a cluster
+	ClusterID string `json:"clusterId,omitempty"` // empty until the node is in a cluster, or about to be
+
+	// Former is the peer address of the server that forms ClusterID, when the
+	// node came to it that way. It means something only until there is raft
+	// state: nobody but the former can make this node a member before that.
+	Former string `json:"former,omitempty"`
+}
+
+// self is what the node says of itself in a handshake.
+func (id Identity) self() peer.Identity {
+	return peer.Identity{Server: id.ServerID, Cluster: id.ClusterID}
 }
 
 const identityFile = "identity.json"
@@ -73,35 +84,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// ErrLocked is in the chain of the error that Open returns when another
-// process uses the data directory.
-var ErrLocked = errors.New("data directory is in use")
-
-// lockDir takes the directory for this process. The kernel gives the lock back
-// when the process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open lock file: %w", err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		owner := make([]byte, 32)
-		n, _ := f.ReadAt(owner, 0)
-		return nil, errors.Join(fmt.Errorf("cannot lock %s: %w by process %s: stop that coordinator, or give this one another data directory",
-			dir, ErrLocked, strings.TrimSpace(string(owner[:n]))), f.Close())
-	}
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err == nil {
-		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", dir, err), f.Close())
-	}
-	return f, nil
 }

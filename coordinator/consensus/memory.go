@@ -1,17 +1,23 @@
 package consensus
 
 import (
+	"sync"
+
 	"github.com/hashicorp/raft"
+
+	"windlass/coordinator/peer"
 )
 
-// Memory keeps what a data directory would keep, and lets several nodes of one
-// process reach each other. A node opened again with the same Memory starts
-// where it was, so tests restart coordinators in virtual time.
+// Memory keeps what a data directory would keep. A node opened again with the
+// same Memory starts where it was, so tests restart coordinators in virtual
+// time.
 type Memory struct {
-	id      Identity
 	store   *raft.InmemStore
 	snaps   *raft.InmemSnapshotStore
 	address raft.ServerAddress
+
+	mu sync.Mutex
+	id Identity
 }
 
 // NewMemory returns the storage of a new node.
@@ -23,4 +29,20 @@ func NewMemory() *Memory {
 		snaps:   raft.NewInmemSnapshotStore(),
 		address: raft.ServerAddress(id),
 	}
+}
+
+// Self is the identity for the handshakes of a peer port.
+func (m *Memory) Self() peer.Identity { return m.identity().self() }
+
+func (m *Memory) identity() Identity {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.id
+}
+
+func (m *Memory) save(id Identity) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.id = id
+	return nil
 }

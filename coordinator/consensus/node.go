@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"windlass/coordinator/peer"
 )
 
 const (
@@ -26,8 +29,8 @@ const (
 // everything it started.
 type Node struct {
 	cfg      Config
-	id       Identity
-	address  string
+	home     home
+	server   string // this node's server id
 	raft     *raft.Raft
 	store    *store
 	logs     *raft.LogCache
@@ -37,6 +40,8 @@ type Node struct {
 	clock    *Clock
 	proposer *Proposer
 	verifier *verifier
+	members  *membership
+	changes  atomic.Uint64 // leaders seen since Open
 	fatal    chan error
 	release  []func() error // in reverse order of opening
 	stop     context.CancelFunc
@@ -61,7 +66,7 @@ func Open(cfg Config) (*Node, error) {
 	ctx, n.stop = context.WithCancel(context.Background())
 	n.ended.Go(func() { n.budget(ctx) })
 	n.ended.Go(func() { n.store.mark.run(ctx, n.store.fail) })
-	transfer := newTransferWatchdog(n.cfg.timeouts().Election, n.barrier, n.store.fail)
+	transfer := newTransferWatchdog(n.cfg.Timeouts.Election, n.barrier, n.store.fail)
 	n.ended.Go(func() { transfer.run(ctx) })
 	n.proposer = newProposer(&Proposer{
 		level: n.cfg.Feature, answered: transfer.answered,
@@ -72,6 +77,8 @@ func Open(cfg Config) (*Node, error) {
 		clock:    n.clock,
 	})
 	n.verifier = newVerifier(&verifier{raft: n.raft, track: n.track, barrier: n.barrier, logs: n.logs})
+	n.members = newMembership(n)
+	n.ended.Go(func() { n.members.run(ctx) })
 	return n, nil
 }
 
@@ -83,44 +90,24 @@ func (f applyFuture) Response() any { return f.ApplyFuture.Response() }
 
 func (n *Node) open() error {
 	log := newBridge(n.cfg.Log)
-	var back backend
-	var trans raft.Transport
-	var err error
-	if n.cfg.Memory != nil {
-		back, trans = n.openMemory()
-	} else if back, trans, err = n.openDisk(); err != nil {
+	back, err := n.openStorage(log)
+	if err != nil {
 		return err
 	}
-	if n.cfg.wrap != nil {
-		back = n.cfg.wrap(back)
-	}
-	back = faultyDisk(back)
-	n.trans = trans
-	if n.store, n.logs, err = newStore(back, stallLimit, n.fail); err != nil {
+	n.server = n.home.identity().ServerID
+	n.trans = n.openTransport(log)
+	if err := n.guard(back); err != nil {
 		return err
 	}
-	n.store.covered = n.snapshotIndex
-	if n.cfg.Memory == nil {
-		if err := n.openWatermark(); err != nil {
-			return err
-		}
-	}
-	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), dir: n.cfg.Dir, fail: n.store.fail}
 	n.track = newTracker(faultyFSM(n.cfg.FSM), n.snaps)
 	n.track.fail = n.store.fail
-	t := n.cfg.timeouts()
-	conf := raft.DefaultConfig()
-	conf.LocalID = raft.ServerID(n.id.ServerID)
-	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = t.Heartbeat, t.Election, t.Lease
-	conf.MaxAppendEntries = maxAppendEntries
-	conf.TrailingLogs, conf.SnapshotThreshold, conf.SnapshotInterval = snapshotLimits(startTrailing, startTrailing, snapshotInterval)
-	conf.NoLegacyTelemetry = true
-	conf.Logger = log
-	if err := n.bootstrap(conf, trans); err != nil {
+	n.cfg.defaults()
+	conf := n.raftConfig(log)
+	if err := n.bootstrap(conf); err != nil {
 		return err
 	}
 	err = caught(func() (err error) {
-		n.raft, err = raft.NewRaft(conf, n.track, n.logs, n.store, n.snaps, trans)
+		n.raft, err = raft.NewRaft(conf, n.track, n.logs, n.store, n.snaps, n.trans)
 		return err
 	})
 	if err != nil {
@@ -128,78 +115,93 @@ func (n *Node) open() error {
 	}
 	n.store.running.Store(true)
 	n.track.loop.Store(&snapshotLoop{entries: n.store.entries.Load, fail: n.store.fail})
+	n.countLeaders()
+	if size := len(n.configuration().Servers); n.cfg.Expect == 1 && size > 1 {
+		// Timeouts of one voter would elect all the time.
+		return errors.Join(fmt.Errorf("cannot open consensus: this coordinator is in a cluster of %d, and expect is 1: set expect and join as on the others", size),
+			n.raft.Shutdown().Error())
+	}
 	return nil
 }
 
-func (n *Node) openMemory() (backend, raft.Transport) {
-	m := n.cfg.Memory
-	n.id, n.snaps = m.id, m.snaps
-	_, trans := raft.NewInmemTransport(m.address)
-	n.address = string(m.address)
-	return m.store, trans
+// configuration is the newest one that this node knows, committed or not.
+func (n *Node) configuration() raft.Configuration {
+	return n.raft.GetConfiguration().Configuration()
 }
 
-func (n *Node) openDisk() (backend, raft.Transport, error) {
-	dir := n.cfg.Dir
-	logDir := filepath.Join(dir, "raft")
-	if err := os.MkdirAll(logDir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("cannot make data directory: %w: set data to a directory that this user may write", err)
+// guard puts what this package does not trust a disk with around the storage.
+func (n *Node) guard(back backend) error {
+	if n.cfg.wrap != nil {
+		back = n.cfg.wrap(back)
 	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	n.release = append(n.release, lock.Close)
-	if n.id, err = loadIdentity(logDir); err != nil {
-		return nil, nil, err
-	}
-	log := newBridge(n.cfg.Log)
-	if n.snaps, err = openSnapshots(dir, n.cfg.Verify, log); err != nil {
-		return nil, nil, err
-	}
-	w, err := openWAL(logDir, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	n.release = append(n.release, w.Close)
-	stream := n.cfg.Stream
-	if stream == nil {
-		if stream, err = listenTCP(n.cfg.Listen, n.cfg.Advertise); err != nil {
-			return nil, nil, err
-		}
-	}
-	trans := newNetwork(stream, log)
-	n.release = append(n.release, trans.Close)
-	n.address = string(trans.LocalAddr())
-	return w, trans, nil
-}
-
-// bootstrap forms a cluster of this node alone, once, in a directory that has
-// never been part of one. The cluster id is durable before the cluster is.
-func (n *Node) bootstrap(conf *raft.Config, trans raft.Transport) error {
-	if n.cfg.Expect != 1 {
-		return nil
-	}
-	has, err := raft.HasExistingState(n.logs, n.store, n.snaps)
-	if err != nil {
-		return fmt.Errorf("cannot read raft state: %w", err)
-	}
-	if has {
-		return nil
-	}
-	if n.id.ClusterID == "" {
-		n.id.ClusterID = newID("cluster_")
-	}
-	if n.cfg.Memory != nil {
-		n.cfg.Memory.id = n.id
-	} else if err := saveIdentity(filepath.Join(n.cfg.Dir, "raft"), n.id); err != nil {
+	var err error
+	if n.store, n.logs, err = newStore(faultyDisk(back), stallLimit, n.fail); err != nil {
 		return err
 	}
-	servers := []raft.Server{{ID: conf.LocalID, Address: trans.LocalAddr()}}
-	if err := raft.BootstrapCluster(conf, n.logs, n.store, n.snaps, trans, raft.Configuration{Servers: servers}); err != nil {
-		return fmt.Errorf("cannot form cluster: %w", err)
+	n.store.covered = n.snapshotIndex
+	dir := ""
+	if d := n.cfg.Directory; d != nil {
+		dir = d.path
+		if err := n.openWatermark(); err != nil {
+			return err
+		}
 	}
+	n.snaps = snapshots{SnapshotStore: faultySnapshots(n.snaps), dir: dir, fail: n.store.fail}
 	return nil
+}
+
+func (n *Node) raftConfig(log hclog.Logger) *raft.Config {
+	t := n.cfg.Timeouts
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(n.server)
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = t.Heartbeat, t.Election, t.Lease
+	conf.CommitTimeout = t.Commit
+	conf.MaxAppendEntries = maxAppendEntries
+	conf.TrailingLogs, conf.SnapshotThreshold, conf.SnapshotInterval = snapshotLimits(startTrailing, startTrailing, snapshotInterval)
+	conf.ShutdownOnRemove = false // a removed node still has answers to give
+	conf.NoLegacyTelemetry = true
+	conf.Logger = log
+	return conf
+}
+
+func (n *Node) openStorage(log hclog.Logger) (backend, error) {
+	if m := n.cfg.Memory; m != nil {
+		n.home, n.snaps = m, m.snaps
+		return m.store, nil
+	}
+	d := n.cfg.Directory
+	n.home = d
+	n.release = append(n.release, d.Close)
+	var err error
+	if n.snaps, err = openSnapshots(d.path, n.cfg.Verify, log); err != nil {
+		return nil, err
+	}
+	w, err := openWAL(d.logDir(), log)
+	if err != nil {
+		return nil, err
+	}
+	n.release = append(n.release, w.Close)
+	return w, nil
+}
+
+func (n *Node) openTransport(log hclog.Logger) raft.Transport {
+	if n.cfg.Port == nil {
+		_, trans := raft.NewInmemTransport(raft.ServerAddress(n.server))
+		return trans
+	}
+	trans := newNetwork(newStream(n.cfg.Port, n.server), log)
+	n.release = append(n.release, trans.Close)
+	return trans
+}
+
+// countLeaders counts in raft's own goroutine, so that no change is missed.
+func (n *Node) countLeaders() {
+	n.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
+		if l, ok := o.Data.(raft.LeaderObservation); ok && l.LeaderID != "" {
+			n.changes.Add(1)
+		}
+		return false
+	}))
 }
 
 // fail is where storage errors, and what the watchdogs find, arrive, once.
@@ -227,10 +229,10 @@ func (n *Node) failure() error {
 func (n *Node) Fatal() <-chan error { return n.fatal }
 
 // Identity is who this node is.
-func (n *Node) Identity() Identity { return n.id }
+func (n *Node) Identity() Identity { return n.home.identity() }
 
 // Address is where peers reach this node.
-func (n *Node) Address() string { return n.address }
+func (n *Node) Address() string { return string(n.trans.LocalAddr()) }
 
 // Clock is the leader's clock.
 func (n *Node) Clock() *Clock { return n.clock }
@@ -245,10 +247,18 @@ func (n *Node) Leadership() <-chan bool { return n.raft.LeaderCh() }
 // IsLeader reports whether this node believes that it leads.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 
-// LeaderAddr is the peer address of the leader, or "" when none is known.
-func (n *Node) LeaderAddr() string {
-	addr, _ := n.raft.LeaderWithID()
-	return string(addr)
+// LeaderPeer is where the leader is, when one is known; it may be this node.
+func (n *Node) LeaderPeer() (peer.Address, bool) {
+	text, id := n.raft.LeaderWithID()
+	if id == "" {
+		return peer.Address{}, false
+	}
+	addr, err := peer.ParseAddress(string(text))
+	if err != nil {
+		return peer.Address{}, false
+	}
+	addr.Server = string(id)
+	return addr, true
 }
 
 // AppliedIndex is the newest log entry that the FSM has applied.
@@ -287,11 +297,24 @@ func (n *Node) barrier() error {
 // and its state holds everything that was acknowledged before it: a read that
 // follows is linearizable. Calls that wait at the same time share one round of
 // messages.
-func (n *Node) VerifyLeader(ctx context.Context) error { return n.verifier.verify(ctx) }
+func (n *Node) VerifyLeader(ctx context.Context) error {
+	index, err := n.verifier.verify(ctx)
+	if err != nil {
+		return err
+	}
+	return n.track.wait(ctx, index)
+}
+
+// ReadIndex is VerifyLeader for another node: the index that a reader must
+// have applied, there, for its read to be linearizable.
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) { return n.verifier.verify(ctx) }
+
+// WaitApplied returns once this node has applied index, or with ctx's error.
+func (n *Node) WaitApplied(ctx context.Context, index uint64) error { return n.track.wait(ctx, index) }
 
 func (n *Node) voters() int {
 	count := 0
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, s := range n.configuration().Servers {
 		if s.Suffrage == raft.Voter {
 			count++
 		}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 // child acknowledges values on stdout until it is killed.
 func child(dir string) {
-	m, err := open(Config{Dir: dir})
+	m, err := open(Config{Directory: directory(dir)})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -55,7 +55,7 @@ func child(dir string) {
 
 func TestRestartKeepsEverything(t *testing.T) {
 	dir := t.TempDir()
-	a := start(t, Config{Dir: dir})
+	a := start(t, Config{Directory: directory(dir)})
 	a.lead(t)
 	a.mustPut(t, 1, 2, 3)
 	if err := a.raft.Snapshot().Error(); err != nil {
@@ -68,7 +68,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	}
 	a.end(t)
 
-	b := start(t, Config{Dir: dir})
+	b := start(t, Config{Directory: directory(dir)})
 	b.lead(t)
 	if got, want := b.fsm.values(), []int64{1, 2, 3, 4, 5}; !slices.Equal(got, want) {
 		t.Fatalf("after the restart %v, want %v", got, want)
@@ -111,7 +111,7 @@ func TestKillKeepsAcknowledged(t *testing.T) {
 			t.Fatal("child ended by itself")
 		}
 	}
-	m := start(t, Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
 	m.lead(t)
 	got := m.fsm.values()
 	if int64(len(got)) < acknowledged {
@@ -128,7 +128,7 @@ func TestDamagedNewestSnapshotRefuses(t *testing.T) {
 	for _, file := range []string{"state.bin", "meta.json"} {
 		t.Run(file, func(t *testing.T) {
 			dir := t.TempDir()
-			m := start(t, Config{Dir: dir})
+			m := start(t, Config{Directory: directory(dir)})
 			m.lead(t)
 			for i := range int64(2) {
 				m.mustPut(t, i+1)
@@ -142,7 +142,7 @@ func TestDamagedNewestSnapshotRefuses(t *testing.T) {
 			}
 			m.end(t)
 			flip(t, filepath.Join(dir, "snapshots", newest[0].ID, file))
-			_, err = open(Config{Dir: dir})
+			_, err = open(Config{Directory: directory(dir)})
 			var damaged *SnapshotError
 			if !errors.As(err, &damaged) {
 				t.Fatalf("started with %v", err)
@@ -168,13 +168,13 @@ func flip(t *testing.T, path string) {
 
 func TestDirectoryHasOneOwner(t *testing.T) {
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir})
-	_, err := open(Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
+	_, err := OpenDirectory(dir)
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Fatalf("second owner got %v", err)
 	}
 	m.end(t)
-	start(t, Config{Dir: dir})
+	start(t, Config{Directory: directory(dir)})
 }
 
 func TestVerifyLeaderIsShared(t *testing.T) {

@@ -221,7 +221,7 @@ func TestInvalidCommandHurtsNobodyElse(t *testing.T) {
 }
 
 func TestConcurrentProposalsArePacked(t *testing.T) {
-	m := start(t, Config{Dir: t.TempDir()})
+	m := start(t, Config{Directory: directory(t.TempDir())})
 	m.lead(t)
 	const callers, each = 64, 20
 	before := m.Stats()

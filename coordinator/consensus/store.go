@@ -44,6 +44,7 @@ type store struct {
 	mark    *watermark    // nil in memory
 	covered func() uint64 // how far the newest snapshot goes; nil: unknown
 
+	anew    atomic.Bool // the term that is there does not count: beginAnew
 	running atomic.Bool // raft has started
 	failed  atomic.Pointer[error]
 	syncs   atomic.Uint64
@@ -234,4 +235,23 @@ func (s *store) SetUint64(key []byte, value uint64) error {
 func (s *store) Get(key []byte) ([]byte, error) { return s.backend.Get(key) }
 
 // GetUint64 implements raft.StableStore.
-func (s *store) GetUint64(key []byte) (uint64, error) { return s.backend.GetUint64(key) }
+func (s *store) GetUint64(key []byte) (uint64, error) {
+	if s.anew.Load() && string(key) == keyCurrentTerm {
+		return 0, nil
+	}
+	return s.backend.GetUint64(key)
+}
+
+// beginAnew lets raft bootstrap in the term that a bootstrap wrote before a
+// crash ended it: raft writes the term first and takes it for a cluster. The
+// term is never lowered on disk. The function it returns ends that.
+func (s *store) beginAnew() (end func()) {
+	s.anew.Store(true)
+	return func() { s.anew.Store(false) }
+}
+
+// empty reports whether no entry was ever written.
+func (s *store) empty() bool {
+	last, err := s.LastIndex()
+	return err == nil && last == 0
+}

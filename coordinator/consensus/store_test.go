@@ -64,9 +64,9 @@ func TestStorageErrorIsFatal(t *testing.T) {
 	var d *disk
 	fatal := make(chan error, 1)
 	m := start(t, Config{
-		Dir:   t.TempDir(),
-		Fatal: func(err error) { fatal <- err },
-		wrap:  func(b backend) backend { d = &disk{backend: b}; return d },
+		Directory: directory(t.TempDir()),
+		Fatal:     func(err error) { fatal <- err },
+		wrap:      func(b backend) backend { d = &disk{backend: b}; return d },
 	})
 	m.lead(t)
 	m.mustPut(t, 1)
@@ -89,7 +89,7 @@ func TestStorageErrorIsFatal(t *testing.T) {
 func TestSnapshotErrorIsFatal(t *testing.T) {
 	dir := t.TempDir()
 	fatal := make(chan error, 1)
-	m := start(t, Config{Dir: dir, Fatal: func(err error) { fatal <- err }})
+	m := start(t, Config{Directory: directory(dir), Fatal: func(err error) { fatal <- err }})
 	m.lead(t)
 	m.mustPut(t, 1)
 	file := snapshots{SnapshotStore: brokenSnapshots{}, fail: m.store.fail}
@@ -110,7 +110,7 @@ func (brokenSnapshots) Create(raft.SnapshotVersion, uint64, uint64, raft.Configu
 }
 
 func TestStoreIsMonotonicWhenTheLogIs(t *testing.T) {
-	m := start(t, Config{Dir: t.TempDir()})
+	m := start(t, Config{Directory: directory(t.TempDir())})
 	if !m.logs.IsMonotonic() {
 		t.Fatal("raft does not see that the log is monotonic")
 	}

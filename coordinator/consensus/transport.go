@@ -1,13 +1,14 @@
 package consensus
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"windlass/coordinator/peer"
 )
 
 const (
@@ -43,35 +44,55 @@ func newNetwork(stream raft.StreamLayer, log hclog.Logger) network {
 	})}
 }
 
-// tcpStream is a raft.StreamLayer over plain TCP.
-type tcpStream struct {
-	*net.TCPListener
-	advertise net.Addr
+// Port is the peer port as this package uses it; *peer.Port is one.
+type Port interface {
+	// Host is what peers dial, host:port.
+	Host() string
+	// Raft accepts raft's connections. They are handshaken: the other side is
+	// in this cluster and meant this server.
+	Raft() net.Listener
+	// Dial connects to the server that the address names, or fails.
+	Dial(ctx context.Context, kind peer.Kind, to peer.Address) (net.Conn, error)
+	// Handle serves a method for members of this cluster.
+	Handle(method string, h peer.Handler)
+	// HandleOpen serves a method for servers of any cluster or of none.
+	HandleOpen(method string, h peer.Handler)
+	// Call is one request and its answer.
+	Call(ctx context.Context, to peer.Address, method string, in, out any) error
 }
 
-func listenTCP(listen, advertise string) (*tcpStream, error) {
-	ln, err := net.Listen("tcp", listen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen for peers on %s: %w: set peer.listen to a free address of this machine", listen, err)
-	}
-	s := &tcpStream{TCPListener: ln.(*net.TCPListener), advertise: ln.Addr()}
-	if advertise != "" {
-		addr, err := net.ResolveTCPAddr("tcp", advertise)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("cannot resolve peer address %s: %w: set peer.advertise to host:port", advertise, err), ln.Close())
-		}
-		s.advertise = addr
-	}
-	if tcp, ok := s.advertise.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		return nil, errors.Join(fmt.Errorf("cannot advertise %s to peers: it names no machine: set peer.advertise to the address that other coordinators reach this one at", s.advertise), ln.Close())
-	}
-	return s, nil
+// stream is raft's connections over the peer port. Raft's server addresses are
+// peer addresses with the server id in them, so that a dial reaches the server
+// that is meant or nobody: a wiped node is a new one, and never receives what
+// was meant for the old one.
+type stream struct {
+	net.Listener
+	port Port
+	self peer.Address
 }
 
-// Addr implements net.Listener: the address that peers dial.
-func (s *tcpStream) Addr() net.Addr { return s.advertise }
+func newStream(port Port, server string) *stream {
+	return &stream{Listener: port.Raft(), port: port, self: peer.Address{Server: server, Host: port.Host()}}
+}
+
+// Addr implements net.Listener: what other servers dial.
+func (s *stream) Addr() net.Addr { return streamAddr(s.self.String()) }
 
 // Dial implements raft.StreamLayer.
-func (s *tcpStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(address), timeout)
+func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	to, err := peer.ParseAddress(string(address))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.port.Dial(ctx, peer.KindRaft, to)
 }
+
+type streamAddr string
+
+// Network implements net.Addr.
+func (streamAddr) Network() string { return "peer" }
+
+// String implements net.Addr.
+func (a streamAddr) String() string { return string(a) }

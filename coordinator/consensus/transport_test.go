@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"windlass/coordinator/peer"
 )
 
 func TestTransportKeepsRaftsOptions(t *testing.T) {
@@ -48,11 +50,13 @@ func TestTransportKeepsRaftsOptions(t *testing.T) {
 
 func listener(t *testing.T) network {
 	t.Helper()
-	s, err := listenTCP("127.0.0.1:0", "")
+	id := peer.Identity{Server: newID("srv_"), Cluster: "cluster_test"}
+	port, err := peer.Listen(peer.Config{Listen: "127.0.0.1:0", Self: func() peer.Identity { return id }, Log: nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNetwork(s, newBridge(nop()))
+	serve(t, port)
+	n := newNetwork(newStream(port, id.Server), newBridge(nop()))
 	t.Cleanup(func() { n.Close() })
 	return n
 }

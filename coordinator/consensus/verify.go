@@ -41,13 +41,14 @@ func newVerifier(v *verifier) *verifier {
 	return v
 }
 
-// verify returns nil when this node led at some moment after the call and its
-// state holds everything that was committed before it.
-func (v *verifier) verify(ctx context.Context) error {
+// verify succeeds when this node led at some moment after the call. A state
+// that has applied the index it returns holds everything that was committed
+// before.
+func (v *verifier) verify(ctx context.Context) (uint64, error) {
 	v.mu.Lock()
 	if v.closed {
 		v.mu.Unlock()
-		return protocol.NewError(protocol.CodeUnavailable, "this coordinator is shutting down")
+		return 0, protocol.NewError(protocol.CodeUnavailable, "this coordinator is shutting down")
 	}
 	c := v.next
 	if c == nil {
@@ -59,12 +60,12 @@ func (v *verifier) verify(ctx context.Context) error {
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	if c.err != nil {
-		return proposalError(c.err, false)
+		return 0, proposalError(c.err, false)
 	}
-	return v.track.wait(ctx, c.index)
+	return c.index, nil
 }
 
 func (v *verifier) run() {
@@ -83,7 +84,8 @@ func (v *verifier) run() {
 func (v *verifier) round() (uint64, error) {
 	term := v.raft.CurrentTerm()
 	if v.settled.Load() != term {
-		return 0, v.barrier()
+		err := v.barrier()
+		return v.track.index(), err
 	}
 	commit := v.raft.CommitIndex()
 	if err := v.raft.VerifyLeader().Error(); err != nil {

@@ -197,7 +197,7 @@ func TestCutTailLowersTheWatermarkFirst(t *testing.T) {
 
 func TestCutLogRefusesToStart(t *testing.T) {
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
 	m.lead(t)
 	m.mustPut(t, 1, 2, 3, 4, 5)
 	m.end(t)
@@ -218,7 +218,7 @@ func TestCutLogRefusesToStart(t *testing.T) {
 // wantDamage opens the directory, which must be refused with a remedy.
 func wantDamage(t *testing.T, dir, what string) {
 	t.Helper()
-	m, err := open(Config{Dir: dir})
+	m, err := openIn(dir, Config{})
 	var damage *DamageError
 	if !errors.As(err, &damage) || !strings.Contains(err.Error(), what) {
 		if err == nil {
@@ -244,7 +244,7 @@ func TestOlderVoteRefusesToStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for range 2 { // the second term is above the first
-				m := start(t, Config{Dir: dir})
+				m := start(t, Config{Directory: directory(dir)})
 				m.lead(t)
 				m.end(t)
 			}
@@ -262,7 +262,7 @@ func TestOlderVoteRefusesToStart(t *testing.T) {
 
 func TestMixedDirectoryRefusesToStart(t *testing.T) {
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
 	m.lead(t)
 	m.end(t)
 	if err := saveIdentity(filepath.Join(dir, "raft"), Identity{ServerID: "srv_other", ClusterID: "cluster_x"}); err != nil {
@@ -274,7 +274,7 @@ func TestMixedDirectoryRefusesToStart(t *testing.T) {
 // TestDirectoryWithoutWatermarkStarts: earlier versions kept none.
 func TestDirectoryWithoutWatermarkStarts(t *testing.T) {
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
 	m.lead(t)
 	m.mustPut(t, 1, 2)
 	want := m.store.mark.current()
@@ -282,7 +282,7 @@ func TestDirectoryWithoutWatermarkStarts(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "raft", watermarkFile)); err != nil {
 		t.Fatal(err)
 	}
-	m = start(t, Config{Dir: dir})
+	m = start(t, Config{Directory: directory(dir)})
 	if got := m.store.mark.current(); got.index < want.index || got.term < want.term {
 		t.Fatalf("promise is %+v, want at least %+v", got, want)
 	}
@@ -292,7 +292,7 @@ func TestDirectoryWithoutWatermarkStarts(t *testing.T) {
 
 func TestMissingSnapshotsRefuseToStart(t *testing.T) {
 	dir := t.TempDir()
-	m := start(t, Config{Dir: dir})
+	m := start(t, Config{Directory: directory(dir)})
 	m.lead(t)
 	m.mustPut(t, 1, 2, 3)
 	conf := m.raft.ReloadableConfig()
