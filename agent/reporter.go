@@ -110,7 +110,7 @@ func (r *reporter) await(ctx context.Context) bool {
 func (r *reporter) report(ctx context.Context, inc protocol.Incarnation) (more bool, err error) {
 	a := r.agent
 	req, sent, more := r.build(inc)
-	callCtx, cancel := context.WithTimeout(ctx, callLimit)
+	callCtx, cancel := context.WithTimeout(ctx, protocol.CallLimit)
 	defer cancel()
 	resp, err := a.deps.Coordinator.Report(callCtx, req)
 	if err != nil {

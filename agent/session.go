@@ -21,8 +21,6 @@ const (
 	quickInARow = 3
 	// rejectHold asks for an answer at once, in milliseconds.
 	rejectHold = 1
-	// callLimit bounds a call that is not parked; past it the other end is gone.
-	callLimit = 30 * time.Second
 	// refusedPause is between tries when the coordinator refuses this agent: an
 	// operator has to act.
 	refusedPause = 60 * time.Second
@@ -133,7 +131,7 @@ func (s *session) register(ctx context.Context) bool {
 			Agent: a.id, Name: a.cfg.Name, Incarnation: inc, Held: a.table.held(nil), Facts: a.facts(),
 			Protocol: [2]int{protocol.MinProtocolMin, protocol.ProtocolMinor},
 		}
-		callCtx, cancel := context.WithTimeout(ctx, callLimit)
+		callCtx, cancel := context.WithTimeout(ctx, protocol.CallLimit)
 		resp, err := a.deps.Coordinator.Register(callCtx, req)
 		cancel()
 		if err == nil {

@@ -128,3 +128,29 @@ func TestIdleAgentParksOneSyncAtATime(t *testing.T) {
 		}
 	})
 }
+
+// TestASilentCoordinatorIsGivenUpInTime: a leader that was stopped keeps its
+// connections and answers nothing. Its successor gives every lease one term, in
+// which the agent must have found it.
+func TestASilentCoordinatorIsGivenUpInTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, _ func() protocol.JobID) {
+		var silent atomic.Bool
+		silent.Store(true)
+		var lost, again atomic.Int64
+		c.SetFault(func(call string) agenttest.Fault {
+			switch {
+			case call != "report":
+			case silent.CompareAndSwap(true, false):
+				lost.Store(time.Now().UnixMilli())
+				return agenttest.Fault{DelayReply: time.Hour}
+			default:
+				again.CompareAndSwap(0, time.Now().UnixMilli())
+			}
+			return agenttest.Fault{}
+		})
+		time.Sleep(2 * time.Minute)
+		if gap := time.Duration(again.Load()-lost.Load()) * time.Millisecond; again.Load() == 0 || gap > protocol.LeaseTerm/2 {
+			t.Errorf("the next report came %s after one that nobody answered; a lease lives %s", gap, protocol.LeaseTerm)
+		}
+	})
+}
