@@ -26,10 +26,6 @@ type Store interface {
 	// The reader returns ErrCorrupt instead of io.EOF when the bytes were not
 	// those of the digest: a caller trusts them only after io.EOF.
 	Get(ctx context.Context, digest Digest) (io.ReadCloser, int64, error)
-	// ReadAt fills p with the bytes from offset on and returns how many there were;
-	// io.EOF when the blob ends before p is full. Nothing is verified: whoever
-	// reads a part has a checksum of it. ErrNotFound as Get.
-	ReadAt(ctx context.Context, digest Digest, p []byte, offset int64) (int, error)
 	// Walk calls fn for every copy until fn returns an error, which Walk returns.
 	// Copies of one blob come one after another, oldest first.
 	Walk(ctx context.Context, fn func(Copy) error) error

@@ -249,19 +249,6 @@ func (d *Dir) Get(_ context.Context, digest Digest) (io.ReadCloser, int64, error
 	return &verified{r: f, sum: sha256.New(), want: digest}, st.Size(), nil
 }
 
-// ReadAt implements Store.
-func (d *Dir) ReadAt(_ context.Context, digest Digest, p []byte, offset int64) (int, error) {
-	f, err := d.root.Open(fileName(digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, ErrNotFound
-	}
-	if err != nil {
-		return 0, fmt.Errorf("cannot open blob: %w", err)
-	}
-	defer f.Close()
-	return f.ReadAt(p, offset)
-}
-
 // Has says whether the blob is here; whether it is sound, only reading tells.
 func (d *Dir) Has(digest Digest) (bool, error) {
 	switch _, err := d.root.Lstat(fileName(digest)); {

@@ -33,18 +33,6 @@ func (r *Replicated) Get(ctx context.Context, digest Digest) (io.ReadCloser, int
 	return &healing{ReadCloser: rd, heal: func() { r.begin(digest) }}, size, nil
 }
 
-// ReadAt implements Store: what is not here is fetched whole, and kept.
-func (r *Replicated) ReadAt(ctx context.Context, digest Digest, p []byte, offset int64) (int, error) {
-	n, err := r.local.ReadAt(ctx, digest, p, offset)
-	if !errors.Is(err, ErrNotFound) {
-		return n, err
-	}
-	if err := r.Fetch(ctx, digest); err != nil {
-		return 0, err
-	}
-	return r.local.ReadAt(ctx, digest, p, offset)
-}
-
 // healing replaces a copy that was found corrupt.
 type healing struct {
 	io.ReadCloser

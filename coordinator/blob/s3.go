@@ -121,30 +121,6 @@ func (s *S3) Get(ctx context.Context, digest Digest) (io.ReadCloser, int64, erro
 	return &verified{r: body, sum: sha256.New(), want: digest}, size, nil
 }
 
-// ReadAt implements Store.
-func (s *S3) ReadAt(ctx context.Context, digest Digest, p []byte, offset int64) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	part := minio.GetObjectOptions{}
-	if err := part.SetRange(offset, offset+int64(len(p))-1); err != nil {
-		return 0, fmt.Errorf("cannot read blob: %w", err)
-	}
-	body, _, err := s.open(ctx, digest, part)
-	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return 0, io.EOF
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	n, err := io.ReadFull(body, p)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return n, err
-}
-
 // open reads the newest copy of a blob.
 func (s *S3) open(ctx context.Context, digest Digest, part minio.GetObjectOptions) (io.ReadCloser, int64, error) {
 	for range s3Relists {
@@ -253,6 +229,8 @@ func s3Error(verb string, err error) error {
 	switch answer.Code {
 	case minio.NoSuchKey:
 		return errors.Join(ErrNotFound, err)
+	case "InvalidRange":
+		return errors.Join(ErrCorrupt, err) // it is shorter than whoever asked knows it to be
 	case "XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "StorageLimitExceeded":
 		return errors.Join(ErrFull, err)
 	}

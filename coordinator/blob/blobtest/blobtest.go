@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		"concurrent":            concurrent,
 		"read while removing":   readWhileRemoving,
 		"get of what is absent": absent,
+		"range":                 readRange,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -240,5 +241,27 @@ func readWhileRemoving(t *testing.T, s blob.Store) {
 func absent(t *testing.T, s blob.Store) {
 	if _, _, err := s.Get(t.Context(), blob.Digest{1}); !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("absent: %v", err)
+	}
+}
+
+// readRange checks a store that is a blob.Ranger; all of ours are.
+func readRange(t *testing.T, s blob.Store) {
+	r := s.(blob.Ranger)
+	b := bytes.Repeat([]byte("0123456789"), 50_000)
+	d := put(t, s, b)
+	for _, c := range []struct{ offset, size int }{{0, 1}, {0, len(b)}, {123_456, 70_000}, {len(b) - 1, 1}, {7, 0}} {
+		p := make([]byte, c.size)
+		if err := r.ReadRange(t.Context(), d, int64(c.offset), p); err != nil || !bytes.Equal(p, b[c.offset:c.offset+c.size]) {
+			t.Errorf("%d bytes at %d: %v", c.size, c.offset, err)
+		}
+	}
+	if err := r.ReadRange(t.Context(), d, int64(len(b))-5, make([]byte, 6)); !errors.Is(err, blob.ErrCorrupt) {
+		t.Errorf("a range behind the end: %v", err)
+	}
+	if err := r.ReadRange(t.Context(), blob.Digest{1}, 0, make([]byte, 1)); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a range of what is absent: %v", err)
+	}
+	if err := r.Repair(t.Context(), d); err != nil && !errors.Is(err, blob.ErrCorrupt) {
+		t.Errorf("repair: %v", err)
 	}
 }
