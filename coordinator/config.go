@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,9 +99,8 @@ const (
 	// DefaultListen is the API's port (DESIGN 7).
 	DefaultListen = ":7400"
 
-	// DefaultPeerListen is the peers' port (DESIGN 7). Peers have no TLS yet, and
-	// whoever reaches that port can write the log, so it is not open to the
-	// network.
+	// DefaultPeerListen is the peers' port (DESIGN 7). Whoever reaches that port
+	// without TLS can write the log, so by default it is not open to the network.
 	DefaultPeerListen = "127.0.0.1:7401"
 
 	// defaultKeep is the 30 days that seed S2 promises for results.
@@ -160,7 +160,7 @@ func (c *Config) blobDir() string {
 // Validate returns every mistake at once; each line names the field and what
 // to do.
 func (c *Config) Validate() error {
-	return errors.Join(append(c.unsupported(), c.mistakes()...)...)
+	return errors.Join(slices.Concat(c.unsupported(), c.mistakes(), c.tlsMistakes())...)
 }
 
 func (c *Config) mistakes() []error {
@@ -171,9 +171,6 @@ func (c *Config) mistakes() []error {
 	}
 	if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
 		bad("http.listen is %q: set it to host:port, for example %s", c.HTTP.Listen, DefaultListen)
-	}
-	if !loopback(c.Peer.Listen) {
-		bad("peer.listen is %q, which is reachable from the network, and peers have no TLS in this version: set it to %s", c.Peer.Listen, DefaultPeerListen)
 	}
 	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 		bad("http.publicUrl is %q: set it to the base that clients use, for example https://windlass.example.com", c.HTTP.PublicURL)
@@ -207,9 +204,6 @@ func (c *Config) unsupported() []error {
 			errs = append(errs, fmt.Errorf("%s is not supported by this version: %s", field, remedy))
 		}
 	}
-	none := TLSConfig{}
-	refuse(c.HTTP.TLS != none, "http.tls", "remove it, and let a reverse proxy serve TLS")
-	refuse(c.Peer.TLS != none, "peer.tls", "remove it")
 	refuse(len(c.Join) > 1, "join with more than one address", "remove it: this version runs one coordinator")
 	refuse(c.Expect > 1, fmt.Sprintf("expect %d", c.Expect), "set expect to 1: this version runs one coordinator")
 	refuse(c.Blob.Kind != "dir" && c.Blob.Kind != "", "blob.kind "+c.Blob.Kind, "set it to dir")

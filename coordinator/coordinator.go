@@ -115,7 +115,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		}
 	}
 	c.release = append(c.release, func() error { return ignoreClosed(c.ln.Close()) })
-	if c.ln, err = c.cfg.secure(c.ln, log); err != nil {
+	if err = c.secure(log); err != nil {
 		return err
 	}
 	if err := c.openNode(opts, log); err != nil {

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
 	"reflect"
@@ -149,18 +146,9 @@ func agentClient(cfg agent.Config, version string) (*client.Client, error) {
 		line, _, _ := strings.Cut(string(text), "\n")
 		conf.Key = strings.TrimSpace(line)
 	}
-	if cfg.CA != "" {
-		text, err := os.ReadFile(cfg.CA)
-		if err != nil {
-			return nil, usagef("cannot read ca: %v", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(text) {
-			return nil, usagef("cannot use ca %s: it holds no PEM certificate", cfg.CA)
-		}
-		transport := client.NewTransport()
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-		conf.HTTP = &http.Client{Transport: transport}
+	var err error
+	if conf.HTTP, err = trusting("ca", cfg.CA); err != nil {
+		return nil, err
 	}
 	return client.New(conf)
 }

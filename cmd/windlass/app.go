@@ -55,13 +55,18 @@ func (a *app) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(a.err, format, args...)
 }
 
-// client returns the SDK configured by WINDLASS_ADDR and WINDLASS_API_KEY.
+// client returns the SDK configured by WINDLASS_ADDR, WINDLASS_API_KEY and
+// WINDLASS_CACERT.
 func (a *app) client() (*client.Client, error) {
 	addrs, err := client.ParseAddrs(a.env("WINDLASS_ADDR"))
 	if err != nil {
 		return nil, usagef("WINDLASS_ADDR: %v", err)
 	}
+	https, err := trusting("WINDLASS_CACERT", a.env("WINDLASS_CACERT"))
+	if err != nil {
+		return nil, err
+	}
 	return client.New(client.Config{
-		Addrs: addrs, Key: strings.TrimSpace(a.env("WINDLASS_API_KEY")), UserAgent: "windlass/" + a.version,
+		HTTP: https, Addrs: addrs, Key: strings.TrimSpace(a.env("WINDLASS_API_KEY")), UserAgent: "windlass/" + a.version,
 	})
 }

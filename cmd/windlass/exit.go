@@ -130,6 +130,9 @@ func details(e *protocol.Error) string {
 
 func remedy(err error, e *protocol.Error) string {
 	if e == nil {
+		if r := tlsRemedy(err); r != "" {
+			return r
+		}
 		if errors.Is(err, client.ErrUnreachable) {
 			return "check WINDLASS_ADDR, or start one with: windlass dev"
 		}

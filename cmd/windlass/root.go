@@ -20,6 +20,7 @@ func (a *app) rootCommand() *cobra.Command {
 Environment:
   WINDLASS_ADDR     comma list of coordinators, default http://127.0.0.1:7400
   WINDLASS_API_KEY  the key to call them with
+  WINDLASS_CACERT   PEM file of the CA of their certificates, for https addresses
   WINDLASS_OUTPUT   default of --output`
 	root.Example = `  windlass dev
   windlass run ep_story prompt="Once upon a time" --stream

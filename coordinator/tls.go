@@ -1,0 +1,62 @@
+package coordinator
+
+import (
+	"crypto/tls"
+	"fmt"
+
+	"github.com/rs/zerolog"
+
+	"windlass/protocol/tlsconf"
+)
+
+// tlsMistakes returns what is wrong with the TLS settings, with the remedies.
+func (c *Config) tlsMistakes() []error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if t := c.HTTP.TLS; t.CA != "" {
+		bad("http.tls.ca is set, and clients show no certificate but a key: remove it")
+	} else if (t.Cert == "") != (t.Key == "") {
+		bad("http.tls needs both cert and key: set them to the files that `windlass tls issue` wrote, or remove both")
+	}
+	none := TLSConfig{}
+	if t := c.Peer.TLS; t != none && (t.CA == "" || t.Cert == "" || t.Key == "") {
+		bad("peer.tls needs ca, cert and key: set them to the files that `windlass tls init` and `windlass tls issue` wrote, or remove all three")
+	}
+	if c.Peer.TLS == none && !loopback(c.Peer.Listen) {
+		bad("peer.listen is %q, which is reachable from the network, and whoever reaches it without peer.tls can write the log: "+
+			"set peer.tls{ca, cert, key} (`windlass tls init` and `windlass tls issue` make the files), or set peer.listen to %s", c.Peer.Listen, DefaultPeerListen)
+	}
+	return errs
+}
+
+// secure puts TLS on the API's listener where it is configured.
+func (c *Coordinator) secure(log zerolog.Logger) error {
+	files := c.cfg.HTTP.TLS
+	if files.Cert == "" {
+		return nil
+	}
+	conf, err := tlsconf.Server(files.Cert, files.Key, warnTLS(log, "http.tls"))
+	if err != nil {
+		return fmt.Errorf("cannot use http.tls: %w", err)
+	}
+	c.ln = tls.NewListener(c.ln, conf)
+	return nil
+}
+
+// peerTLS is the certificate of the peer port; nil where none is configured.
+func (c *Config) peerTLS(log zerolog.Logger) (*tlsconf.Peer, error) {
+	if c.Peer.TLS == (TLSConfig{}) {
+		return nil, nil
+	}
+	p, err := tlsconf.OpenPeer(tlsconf.Files(c.Peer.TLS), warnTLS(log, "peer.tls"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot use peer.tls: %w", err)
+	}
+	return p, nil
+}
+
+func warnTLS(log zerolog.Logger, field string) func(error) {
+	return func(err error) {
+		log.Warn().Str("component", "coordinator").Str("setting", field).Str("error", err.Error()).Msg("certificate needs attention")
+	}
+}
