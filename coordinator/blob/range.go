@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/minio/minio-go/v7"
@@ -78,6 +79,9 @@ func (s *S3) ReadRange(ctx context.Context, digest Digest, offset int64, p []byt
 		return fmt.Errorf("cannot read blob: %w", err)
 	}
 	body, _, err := s.open(ctx, digest, opts)
+	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return errors.Join(ErrCorrupt, err)
+	}
 	if err != nil {
 		return err
 	}
