@@ -31,6 +31,7 @@ type scenario struct {
 
 func scenarios() []scenario {
 	return []scenario{
+		{"cluster", 3, true, cluster},
 		{"coordinator-kill", 1, true, coordinatorKill},
 		{"agent-kill", 1, true, agentKill},
 		{"runtime-kill", 1, true, runtimeKill},
