@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,9 @@ type tracker struct {
 	batch raft.BatchingFSM // fsm, when it takes batches
 	snaps raft.SnapshotStore
 	fail  func(error) error
-	loop  atomic.Pointer[snapshotLoop] // nil until raft has started: its own restore is none
+	// halted: the state machine refused an entry, and sees no other.
+	halted atomic.Bool
+	loop   atomic.Pointer[snapshotLoop] // nil until raft has started: its own restore is none
 
 	mu      sync.Mutex
 	applied uint64
@@ -29,9 +32,16 @@ func newTracker(f raft.FSM, snaps raft.SnapshotStore) *tracker {
 }
 
 // ApplyBatch implements raft.BatchingFSM.
-func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
-	defer haltOnPanic(t.fail)
-	var out []any
+func (t *tracker) ApplyBatch(logs []*raft.Log) (out []any) {
+	if t.halted.Load() {
+		return make([]any, len(logs)) // the proposer acknowledges nothing any more
+	}
+	defer func() {
+		if haltOnPanic(recover(), t.fail) {
+			t.halted.Store(true)
+			out = make([]any, len(logs))
+		}
+	}()
 	if t.batch != nil {
 		out = t.batch.ApplyBatch(logs)
 	} else {
@@ -52,11 +62,22 @@ func (t *tracker) Apply(l *raft.Log) any {
 }
 
 // Snapshot implements raft.FSM.
-func (t *tracker) Snapshot() (raft.FSMSnapshot, error) { return t.fsm.Snapshot() }
+func (t *tracker) Snapshot() (raft.FSMSnapshot, error) {
+	if t.halted.Load() {
+		return nil, errHalted
+	}
+	return t.fsm.Snapshot()
+}
+
+// errHalted keeps raft from believing in what was not applied.
+var errHalted = errors.New("the state machine has halted")
 
 // Restore implements raft.FSM. The index is that of the newest snapshot: raft
 // has it in the store before it restores, and an older one is never used.
 func (t *tracker) Restore(r io.ReadCloser) error {
+	if t.halted.Load() {
+		return errHalted
+	}
 	list, err := t.snaps.List()
 	if err != nil {
 		return err

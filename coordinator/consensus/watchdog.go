@@ -32,14 +32,12 @@ const (
 // Fatal ends the process with err, which is best a *HaltError.
 func (n *Node) Halt(err error) { n.store.fail(err) }
 
-// haltOnPanic is deferred around the state machine. An error that it panics with is
-// its way to say that it must not go on: the entry is not skipped, the goroutine
-// that applies ends, and so does the process, with one clear line. Any other panic
-// is a bug and stays one.
-func haltOnPanic(fail func(error) error) {
-	p := recover()
+// haltOnPanic is given what the state machine panicked with. An error is its way to
+// say that it must not go on: the entry is not skipped, and the process ends with
+// one clear line; it returns true. Any other panic is a bug and stays one.
+func haltOnPanic(p any, fail func(error) error) bool {
 	if p == nil {
-		return
+		return false
 	}
 	err, ok := p.(error)
 	if _, bug := p.(runtime.Error); !ok || bug {
@@ -55,7 +53,7 @@ func haltOnPanic(fail func(error) error) {
 		remedy = remedyVersion
 	}
 	fail(&HaltError{Err: err, Remedy: remedy})
-	runtime.Goexit()
+	return true
 }
 
 // loopPeriod is how close two snapshots must follow each other to be the loop of
