@@ -75,7 +75,10 @@ func (n *Node) others() []string {
 	if n.cfg.Port == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(n.cfg.Join), func(host string) bool { return host == n.cfg.Port.Host() })
+	n.mu.Lock()
+	hosts := slices.Concat(n.cfg.Join, n.asked)
+	n.mu.Unlock()
+	return slices.DeleteFunc(hosts, func(host string) bool { return host == n.cfg.Port.Host() })
 }
 
 // plan is what an empty node does next; exactly one field is set.

@@ -49,6 +49,7 @@ type Node struct {
 
 	mu     sync.Mutex
 	closed bool
+	asked  []string // join addresses that Join added
 }
 
 // Open starts the node: it takes the directory, refuses a damaged newest
