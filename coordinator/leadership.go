@@ -68,6 +68,9 @@ func (c *Coordinator) duties() []duty {
 	return []duty{
 		c.keepSettings,
 		c.retain,
+		c.clockRule().watch,
+		c.raiseFeature,
+		c.proposeCheckpoints,
 	}
 }
 
@@ -89,9 +92,12 @@ func (c *Coordinator) lead(ctx context.Context) error {
 		}
 	}
 	c.place.term.Store(c.node.Stats().Term)
+	offsetMs, ok := c.clockRule().settle(ctx)
+	if !ok {
+		return nil
+	}
 	view := c.store.View()
-	// With one voter, the median of the voters' wall clocks is its own.
-	c.node.Clock().Anchor(view.ClockMs(), c.wallMs())
+	c.node.Clock().Anchor(view.ClockMs(), c.wallMs()+offsetMs)
 	c.log.Info().Uint64("index", view.Index()).Int64("bytes", view.Bytes()).Msg("this coordinator leads")
 	return c.serveTerm(ctx, c.node.Clock().NowMs())
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"windlass/coordinator/command"
 	"windlass/coordinator/peer"
 	"windlass/protocol"
 )
@@ -162,6 +163,9 @@ func (m *membership) takeIn(ctx context.Context, addr peer.Address) error {
 	if err := m.port.Call(ask, addr, methodHello, helloRequest{Server: n.server}, &h); err != nil {
 		return protocol.NewError(protocol.CodeConflict, fmt.Sprintf("the leader cannot reach you at %s: set peer.advertise to an address that the other coordinators reach: %v", addr.Host, err))
 	}
+	if err := n.supportedBy(h.Description); err != nil {
+		return err
+	}
 	for _, s := range n.configuration().Servers {
 		if old, err := serverAddress(s); err == nil && old.Host == addr.Host && old.Server != addr.Server {
 			if err := n.removeServer(old.Server); err != nil {
@@ -178,6 +182,19 @@ func (m *membership) takeIn(ctx context.Context, addr peer.Address) error {
 		}
 		return n.raft.AddNonvoter(raft.ServerID(addr.Server), raft.ServerAddress(addr.String()), index, 0), nil
 	})
+}
+
+// supportedBy refuses a server whose version cannot apply what is in the log.
+func (n *Node) supportedBy(d Description) error {
+	if n.cfg.Feature == nil {
+		return nil
+	}
+	level := max(n.cfg.Feature(), command.FeatureBase)
+	if lowest, highest := max(d.Features[0], command.FeatureBase), max(d.Features[1], command.FeatureBase); level < lowest || level > highest {
+		return protocol.NewError(protocol.CodeConflict, fmt.Sprintf("the cluster has feature level %d, and your version supports %d to %d: start the version that the other coordinators run",
+			level, lowest, highest))
+	}
+	return nil
 }
 
 // Remove takes a server out of the cluster, on whichever node it is called. It
