@@ -59,6 +59,7 @@ func episodes() []episode {
 		{"restore-eio", false, restoreEIO},
 		{"same-key", true, sameKey},
 		{"emfile", false, noFiles},
+		{"cpu-quota", false, noProcessor},
 	}
 }
 

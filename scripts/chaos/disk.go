@@ -311,19 +311,3 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	}
 	return errors.Join(n.spare("restore.read"), a.healthy(ctx))
 }
-
-// noFiles: the leader may open no further file for a while (F30).
-func noFiles(ctx context.Context, a *arena) error {
-	n, _, err := a.leaderAnd(ctx)
-	if err != nil {
-		return err
-	}
-	over := a.fault(a.ofNodes(0, n))
-	defer over()
-	restore, err := n.limitFiles()
-	if err != nil {
-		return err
-	}
-	err = pause(ctx, cutTime)
-	return errors.Join(err, restore())
-}
