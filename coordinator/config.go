@@ -57,19 +57,6 @@ type TLSConfig struct {
 	Key  string `yaml:"key" json:"key,omitempty"`
 }
 
-// BlobConfig says where payloads beyond the inline limits are.
-type BlobConfig struct {
-	Kind string   `yaml:"kind" json:"kind"` // dir
-	Dir  string   `yaml:"dir" json:"dir,omitempty"`
-	S3   S3Config `yaml:"s3" json:"s3"`
-}
-
-// S3Config names a bucket.
-type S3Config struct {
-	Endpoint string `yaml:"endpoint" json:"endpoint,omitempty"`
-	Bucket   string `yaml:"bucket" json:"bucket,omitempty"`
-}
-
 // ArchiveConfig says how long ended jobs are kept.
 type ArchiveConfig struct {
 	After protocol.Duration `yaml:"after" json:"after,omitempty"` // until they leave memory for the archive
@@ -124,7 +111,7 @@ func DefaultConfig() Config {
 		HTTP:    HTTPConfig{Listen: DefaultListen},
 		Peer:    PeerConfig{Listen: DefaultPeerListen},
 		Expect:  1,
-		Blob:    BlobConfig{Kind: "dir"},
+		Blob:    defaultBlob(),
 		Archive: ArchiveConfig{Keep: protocol.Duration(defaultKeep)},
 		State:   StateConfig{MaxBytes: defaultStateBytes()},
 		Log:     LogConfig{Level: "info"},
@@ -184,6 +171,7 @@ func (c *Config) mistakes() []error {
 	if keep := c.Archive.Keep.Std(); keep < minKeep {
 		bad("archive.keep is %s: set it to at least %s", keep, minKeep)
 	}
+	errs = append(errs, c.Blob.mistakes()...)
 	if c.State.MaxBytes < minStateBytes {
 		bad("state.maxBytes is %d: set it to at least %s", int64(c.State.MaxBytes), protocol.FormatBytes(minStateBytes))
 	}
@@ -206,8 +194,6 @@ func (c *Config) unsupported() []error {
 	}
 	refuse(len(c.Join) > 1, "join with more than one address", "remove it: this version runs one coordinator")
 	refuse(c.Expect > 1, fmt.Sprintf("expect %d", c.Expect), "set expect to 1: this version runs one coordinator")
-	refuse(c.Blob.Kind != "dir" && c.Blob.Kind != "", "blob.kind "+c.Blob.Kind, "set it to dir")
-	refuse(c.Blob.S3 != S3Config{}, "blob.s3", "remove it: payloads are kept in blob.dir")
 	refuse(c.Archive.After != 0, "archive.after", "remove it: ended jobs stay in memory for archive.keep")
 	return errs
 }

@@ -40,10 +40,16 @@ func TestValidateNamesFieldAndRemedy(t *testing.T) {
 		"expect":         {func(c *Config) { c.Expect = 3 }, []string{"expect 3 is not supported by this version", "set expect to 1"}},
 		"no expect":      {func(c *Config) { c.Expect = 0 }, []string{"expect is 0"}},
 		"join":           {func(c *Config) { c.Join = []string{"a", "b"} }, []string{"join with more than one", "not supported by this version"}},
-		"s3":             {func(c *Config) { c.Blob.Kind = "s3" }, []string{"blob.kind s3 is not supported by this version"}},
-		"bucket":         {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is not supported by this version"}},
-		"archive":        {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after is not supported by this version"}},
-		"limits":         {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
+		"blob kind":      {func(c *Config) { c.Blob.Kind = "nfs" }, []string{"blob.kind is", "set it to dir or s3"}},
+		"no endpoint":    {func(c *Config) { c.Blob.Kind, c.Blob.S3.Bucket = "s3", "b" }, []string{"blob.s3.endpoint is"}},
+		"no bucket":      {func(c *Config) { c.Blob.Kind, c.Blob.S3.Endpoint = "s3", "s3.example.com" }, []string{"blob.s3.bucket is empty"}},
+		"s3 endpoint":    {func(c *Config) { c.Blob.Kind, c.Blob.S3.Endpoint, c.Blob.S3.Bucket = "s3", "https://s3", "b" }, []string{"without a scheme"}},
+		"half of a key": {func(c *Config) {
+			c.Blob.Kind, c.Blob.S3 = "s3", S3Config{Endpoint: "s3", Bucket: "b", AccessKeyFile: "f"}
+		}, []string{"set both"}},
+		"bucket":  {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is set but blob.kind is dir"}},
+		"archive": {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after is not supported by this version"}},
+		"limits":  {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()

@@ -55,7 +55,7 @@ type Coordinator struct {
 	wallMs  func() int64
 	store   *state.Store
 	keys    *auth.Keys
-	blobs   blob.Store
+	blobs   *blobs
 	ln      net.Listener
 	port    *peer.Port     // nil in memory
 	peers   sync.WaitGroup // serves port until it is closed
@@ -121,12 +121,8 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	if err := c.openNode(opts, log); err != nil {
 		return err
 	}
-	if c.blobs = opts.Blobs; c.blobs == nil {
-		dir, err := blob.OpenDir(c.cfg.blobDir())
-		if err != nil {
-			return fmt.Errorf("%w: set blob.dir to a directory that this user may write", err)
-		}
-		c.blobs, c.release = dir, append(c.release, dir.Close)
+	if err := c.openBlobs(opts); err != nil {
+		return err
 	}
 	nowMs := c.node.Clock().NowMs
 	c.place = &place{c: c}
@@ -136,12 +132,12 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Log: log.With().Str("component", "broker").Logger(),
 	})
 	c.api, err = api.New(api.Deps{
-		Store: c.store, Board: c.board, Blobs: c.blobs, Keys: c.keys,
+		Store: c.store, Board: c.board, Blobs: c.blobs.store, Keys: c.keys,
 		Cluster: c.place, Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
 		Applied: func(context.Context, uint64) error { return nil }, // the one that writes has applied it
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
-		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats)),
+		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs)),
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make API server: %w", err)
@@ -225,6 +221,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		})
 	}
 	work.Go(func() { c.board.Run(ctx, c.store) })
+	work.Go(func() { c.blobs.run(ctx, c) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
 	work.Go(func() { ended <- c.serve() })
 	c.log.Info().Str("address", c.Addr().String()).Str("data", c.cfg.Data).Msg("coordinator serves")

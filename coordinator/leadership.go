@@ -68,6 +68,7 @@ func (c *Coordinator) duties() []duty {
 	return []duty{
 		c.keepSettings,
 		c.retain,
+		c.collectShared,
 		c.clockRule().watch,
 		c.raiseFeature,
 		c.proposeCheckpoints,

@@ -15,6 +15,7 @@ const peerSends = 64
 // Peer is another coordinator.
 type Peer struct {
 	Server    string // raft server id
+	Host      string // what is dialed
 	Voter     bool
 	Reachable bool // it answered lately
 }

@@ -353,6 +353,11 @@ func TestCorruptionIsHealedFromPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, n := range c.nodes {
+		if !eventually(t, func() bool { return n.has(d) }) {
+			t.Fatalf("%s lacks the blob", n.name)
+		}
+	}
 	c.nodes[1].damage(d)
 	c.nodes[0].damage(d)
 	// What is read first is not served; a peer's copy that is damaged too is not
