@@ -44,6 +44,8 @@ type Deps struct {
 	Barrier func(ctx context.Context) error
 	// Applied returns when this node has applied the log up to index.
 	Applied func(ctx context.Context, index uint64) error
+	// Operator is the cluster as an administrator sees and changes it.
+	Operator Operator
 	// Member says how this node stands in its cluster.
 	Member func() Member
 	// NowMs is the coordinator's clock in unix milliseconds.

@@ -76,6 +76,12 @@ func (s *Server) routes() []*route {
 
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
 		{"GET", "/v2/cluster", "clusterStatus", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterStatus},
+		{"GET", "/v2/cluster/members", "clusterMembers", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterMembers},
+		{"POST", "/v2/cluster/transfer", "transferLeader", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.transferLeader},
+		{"POST", "/v2/cluster/remove", "removeMember", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.removeMember},
+		{"POST", "/v2/cluster/leave", "leaveCluster", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.leaveCluster},
+		{"POST", "/v2/cluster/join", "joinCluster", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.joinCluster},
+		{"GET", "/v2/cluster/debug", "clusterDebug", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterDebug},
 
 		{"POST", protocol.PathRegister, "agentRegister", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentRegister},
 		{"POST", protocol.PathSync, "agentSync", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentSync},

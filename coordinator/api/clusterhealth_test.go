@@ -1,0 +1,53 @@
+package api
+
+import (
+	"strings"
+	"testing"
+
+	"windlass/protocol"
+)
+
+func TestHealthSaysWhatIsWrong(t *testing.T) {
+	three := func(change func(m []protocol.ClusterMember)) protocol.ClusterMembers {
+		doc := protocol.ClusterMembers{Cluster: "cluster_x", Expect: 3, Members: []protocol.ClusterMember{
+			{Server: "srv_a", Role: protocol.RoleLeader}, {Server: "srv_b", Role: protocol.RoleVoter}, {Server: "srv_c", Role: protocol.RoleVoter},
+		}}
+		for i := range doc.Members {
+			m := &doc.Members[i]
+			m.Reachable, m.Applied, m.LastIndex, m.Version = true, 5000, 5000, "v1"
+			m.Checkpoint = &protocol.ClusterCheckpoint{Index: 4096, Digest: "d"}
+		}
+		change(doc.Members)
+		return doc
+	}
+	for name, c := range map[string]struct {
+		change    func(m []protocol.ClusterMember)
+		healthy   bool
+		tolerates int
+		finding   string
+	}{
+		"all well":       {func([]protocol.ClusterMember) {}, true, 1, ""},
+		"one down":       {func(m []protocol.ClusterMember) { m[1].Reachable = false }, false, 0, "windlass cluster remove srv_b"},
+		"learner":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleLearner }, false, 0, "does not vote yet"},
+		"waiting":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleWaiting }, false, 0, "in no cluster yet"},
+		"behind":         {func(m []protocol.ClusterMember) { m[2].Applied = 100 }, false, 1, "4900 entries behind"},
+		"no leader":      {func(m []protocol.ClusterMember) { m[0].Role = protocol.RoleVoter }, false, 1, "no leader"},
+		"clock":          {func(m []protocol.ClusterMember) { m[2].ClockOffsetMs = -2000 }, true, 1, "-2000 ms off"},
+		"mixed versions": {func(m []protocol.ClusterMember) { m[2].Version = "v2" }, true, 1, "finish the upgrade"},
+		"states differ":  {func(m []protocol.ClusterMember) { m[2].Checkpoint.Digest = "e" }, false, 1, "states differ at index 4096"},
+		"other index":    {func(m []protocol.ClusterMember) { m[2].Checkpoint = &protocol.ClusterCheckpoint{Index: 1, Digest: "e"} }, true, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			doc := three(c.change)
+			assess(&doc)
+			all := strings.Join(doc.Findings, "\n")
+			if doc.Healthy != c.healthy || doc.Tolerates != c.tolerates || !strings.Contains(all, c.finding) || c.finding == "" && all != "" {
+				t.Errorf("healthy %v, tolerates %d, %q", doc.Healthy, doc.Tolerates, all)
+			}
+		})
+	}
+	few := protocol.ClusterMembers{Expect: 3, Members: []protocol.ClusterMember{{Server: "srv_a", Role: protocol.RoleLeader, Reachable: true}}}
+	if assess(&few); few.Healthy || !strings.Contains(strings.Join(few.Findings, "\n"), "1 of 3 coordinators vote") {
+		t.Errorf("%+v", few)
+	}
+}
