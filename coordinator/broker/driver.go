@@ -2,6 +2,7 @@ package broker
 
 import (
 	"windlass/coordinator/command"
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
@@ -51,6 +52,9 @@ func (d *Driver) End() { d.term.end() }
 
 // Stats is Broker.Stats.
 func (d *Driver) Stats() Stats { return d.term.stats() }
+
+// Explain is Broker.Explain.
+func (d *Driver) Explain(job *state.Job) protocol.Explain { return d.term.explain(job) }
 
 // Write is Broker.Write.
 func (d *Driver) Write(c *command.Command) Pending[command.Result] {

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"windlass/coordinator/command"
+	"windlass/coordinator/state"
+	"windlass/protocol"
+)
+
+// maxEvict is how many jobs one Evict names.
+const maxEvict = 256
+
+// act does one action of the plan.
+func (w *world) act(a action) {
+	if a.fault() {
+		w.count.Faults[a.Kind]++
+	}
+	if a.Kind != doAgain && a.Kind != doSubmit && a.Kind != doCancel && a.Kind != doRetry && a.Kind != doCheck && a.Kind != doSnapshot {
+		w.disturb(w.now + a.B)
+	}
+	w.say("%s a=%d b=%d c=%d", a.Kind, a.A, a.B, a.C)
+	switch a.Kind {
+	case doSubmit:
+		w.client.submit(a.A)
+	case doAgain:
+		w.client.again(a.A, a.B == 1)
+	case doCancel:
+		w.client.cancel(a.A)
+	case doRetry:
+		w.client.retry(a.A)
+	case doEndpoint:
+		w.client.shape(a.A, a.B)
+	case doEvict:
+		w.evict(a.B)
+	case doCheck:
+		w.client.insist(&command.Command{Op: &command.Command_Checkpoint{Checkpoint: &command.Checkpoint{}}})
+	case doLie:
+		w.check.acked = append(w.check.acked, &request{bound: protocol.JobID{1}})
+	case doRefuse:
+		w.log.refuse = w.now + a.B
+	case doMaybe:
+		w.log.maybe = w.now + a.B
+	case doStall:
+		w.log.stall, w.log.slow = w.now+a.B, a.C
+	case doNet:
+		w.net.bad, w.net.percent = w.now+a.B, int(a.C)
+		w.net.calm = w.net.bad + 15*second // what is late arrives later
+	case doDepose, doKill, doFreeze:
+		w.failover(a)
+	case doRestart, doLag, doSnapshot, doInstall, doClock:
+		w.strike(w.nodes[a.A], a)
+	default:
+		w.strikeAgent(w.agents[a.A], a)
+	}
+}
+
+// evict proposes what retention proposes.
+func (w *world) evict(age int64) {
+	n := w.leader
+	if n == nil {
+		return
+	}
+	var ids [][]byte
+	n.store.View().Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
+		if j.Status.Terminal() && j.Outcome != nil && j.Outcome.EndedMs < n.nowMs()-age {
+			ids = append(ids, j.ID[:])
+		}
+		return len(ids) < maxEvict
+	})
+	w.client.insist(&command.Command{Op: &command.Command_Evict{Evict: &command.Evict{Jobs: ids}}})
+}
+
+// failover takes the leadership away.
+func (w *world) failover(a action) {
+	old := w.leader
+	if old == nil {
+		return
+	}
+	w.abandon(old)
+	switch a.Kind {
+	case doKill:
+		old.kill()
+		w.in(a.B, func() { old.revive(false) })
+	case doFreeze:
+		old.frozen = w.now + a.B
+		life := old.life
+		// It wakes up, goes on for a moment as if nothing had happened, then learns.
+		w.at(old.frozen+w.draws.log.Int64N(500), func() { old.learn(life) })
+	default:
+		life := old.life
+		w.in(a.B, func() { old.learn(life) })
+	}
+	next := w.other(old)
+	w.disturb(w.now + a.B)
+	w.elect(next, 200+w.draws.log.Int64N(2*second))
+}
+
+// learn tells a node that it leads no more.
+func (n *node) learn(life int) {
+	if n.life == life && n.term != nil && n.epoch != n.world.epoch {
+		n.world.disturb(n.world.now)
+		n.world.say("replica %d learns that it leads no more", n.no)
+		n.resign()
+	}
+}
+
+func (n *node) revive(empty bool) {
+	if n.down {
+		n.world.disturb(n.world.now)
+		n.start(empty)
+	}
+}
+
+// strike does something to a replica.
+func (w *world) strike(n *node, a action) {
+	switch a.Kind {
+	case doRestart:
+		if n == w.leader || n.down || w.downs() > 0 {
+			return // a majority has to stay
+		}
+		n.kill()
+		w.in(a.B, func() { n.revive(a.C == 1) })
+	case doLag:
+		if n != w.leader {
+			n.lag = w.now + a.B
+			w.at(n.lag, n.follow)
+		}
+	case doSnapshot:
+		if !n.down {
+			n.write()
+		}
+	case doInstall:
+		w.install(n)
+	case doClock:
+		w.jump(n, a)
+	}
+}
+
+// downs is how many replicas are away.
+func (w *world) downs() int {
+	down := 0
+	for _, n := range w.nodes {
+		if n.down {
+			down++
+		}
+	}
+	return down
+}
+
+// install gives a follower the newest snapshot of another replica.
+func (w *world) install(n *node) {
+	if n.down || n == w.leader || n.frozen > w.now {
+		return
+	}
+	var newest *node
+	for _, o := range w.nodes {
+		if o != n && o.snapshot != nil && o.snapIndex > n.applied && (newest == nil || o.snapIndex > newest.snapIndex) {
+			newest = o
+		}
+	}
+	if newest == nil {
+		return
+	}
+	n.snapshot, n.snapIndex = newest.snapshot, newest.snapIndex
+	n.restore(n.snapshot, n.snapIndex)
+	if n.term != nil {
+		n.feed()
+	}
+}
+
+// jump sets one wall clock; never a majority's.
+func (w *world) jump(n *node, a action) {
+	for _, o := range w.nodes {
+		if o.offset < -2*second || o.offset > 2*second {
+			return
+		}
+	}
+	before := n.offset
+	n.offset += a.C
+	w.in(a.B, func() { n.offset = before })
+}
+
+func (w *world) strikeAgent(g *agent, a action) {
+	until := w.now + a.B
+	if g.down {
+		return
+	}
+	g.calm = max(g.calm, until)
+	switch a.Kind {
+	case doCut:
+		g.cut = until
+	case doPause:
+		g.paused = until
+	case doCrash:
+		g.crash(a.C == 1)
+		life := g.life
+		w.in(a.B, func() {
+			if g.life == life {
+				g.boot()
+			}
+		})
+	case doDrain:
+		g.draining = true
+		g.renew()
+		w.in(a.B, func() {
+			if g.draining && !g.down {
+				g.calm = max(g.calm, w.now)
+				g.crash(false)
+				g.boot()
+			}
+		})
+	}
+}
+
+// heal repairs everything at once.
+func (w *world) heal() {
+	w.healed = true
+	w.disturb(w.now)
+	w.log.refuse, w.log.maybe, w.log.stall, w.net.bad = 0, 0, 0, 0
+	w.net.calm = max(w.net.calm, w.now)
+	for _, n := range w.nodes {
+		n.lag, n.offset = 0, 0
+		if n.frozen > w.now {
+			n.frozen = w.now
+		}
+		if n.down {
+			n.start(false)
+		}
+		n.follow()
+		n.stepped()
+	}
+	for _, a := range w.agents {
+		a.calm = max(a.calm, w.now)
+		a.cut = 0
+		if a.paused > w.now {
+			a.paused = w.now
+		}
+		switch {
+		case a.down:
+			a.boot()
+		case a.draining:
+			a.crash(false)
+			a.boot()
+		}
+	}
+	for n := range int64(w.plan.Endpoints) {
+		w.client.shape(n, 0)
+	}
+}
