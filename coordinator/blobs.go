@@ -94,6 +94,15 @@ func (c *Coordinator) openS3() error {
 	return nil
 }
 
+// missing is how many payloads this coordinator has yet to fetch, as far as it
+// knows.
+func (b *blobs) missing() int64 {
+	if b.filler == nil {
+		return 0
+	}
+	return max(b.filler.missing.Load(), 0)
+}
+
 // run keeps this coordinator's own copies until ctx ends.
 func (b *blobs) run(ctx context.Context, c *Coordinator) {
 	if b.shared {

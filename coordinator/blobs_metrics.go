@@ -31,7 +31,7 @@ func (m *blobMetrics) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *blobMetrics) Collect(out chan<- prometheus.Metric) {
 	if f := m.blobs.filler; f != nil {
-		out <- prometheus.MustNewConstMetric(m.missing, prometheus.GaugeValue, float64(max(f.missing.Load(), 0)))
+		out <- prometheus.MustNewConstMetric(m.missing, prometheus.GaugeValue, float64(m.blobs.missing()))
 		out <- prometheus.MustNewConstMetric(m.fetched, prometheus.CounterValue, float64(f.fetched.Load()))
 	}
 	copies, bytes := m.blobs.collector.Collected()

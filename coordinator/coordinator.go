@@ -132,7 +132,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Log: log.With().Str("component", "broker").Logger(),
 	})
 	c.api, err = api.New(api.Deps{
-		Store: c.store, Board: c.board, Blobs: c.blobs.store, Keys: c.keys,
+		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Keys: c.keys,
 		Cluster: c.place, Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
 		Applied: func(context.Context, uint64) error { return nil }, // the one that writes has applied it
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },

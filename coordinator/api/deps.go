@@ -30,6 +30,9 @@ type Deps struct {
 	Store *state.Store
 	Board *board.Board
 	Blobs blob.Store
+	// MissingBlobs is how many payloads this coordinator has yet to fetch from the
+	// others.
+	MissingBlobs func() int64
 	Keys  *auth.Keys
 	// Cluster finds the leader for what this node cannot answer.
 	Cluster Cluster

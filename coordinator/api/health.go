@@ -28,5 +28,7 @@ func (s *Server) ready(c *call) error {
 	return c.json(struct {
 		Status string `json:"status"`
 		Index  uint64 `json:"index"`
-	}{"ready", s.deps.Store.View().Index()})
+		// Payloads that are on their way here; meanwhile they are read elsewhere.
+		MissingBlobs int64 `json:"missingBlobs,omitempty"`
+	}{"ready", s.deps.Store.View().Index(), s.deps.MissingBlobs()})
 }

@@ -112,11 +112,19 @@ func (s *Server) sendBlob(c *call, digest blob.Digest, kind string) error {
 		return protocol.NewError(protocol.CodeNotFound, "There is no blob with this digest")
 	}
 	if err != nil {
-		return err
+		return unreadable(err)
 	}
 	c.write(reply{status: fasthttp.StatusOK, kind: kind})
 	c.ctx.Response.SetBodyStream(r, int(size))
 	return nil
+}
+
+// unreadable is the answer where a payload is known but cannot be read now.
+func unreadable(err error) error {
+	if errors.Is(err, blob.ErrUnreachable) {
+		return unavailable("The payload cannot be fetched from where it is stored at the moment")
+	}
+	return err
 }
 
 // logs is GET /v2/jobs/{id}/logs: every kept line of the newest attempt.
@@ -163,7 +171,7 @@ func (s *Server) readDetail(ctx context.Context, p state.Payload, out any) error
 	if p.Ref != nil {
 		var err error
 		if raw, err = blob.ReadAll(ctx, s.deps.Blobs, p.Ref.SHA256, maxDetail); err != nil {
-			return err
+			return unreadable(err)
 		}
 	}
 	if len(raw) == 0 {

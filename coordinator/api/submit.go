@@ -222,6 +222,9 @@ func storageError(err error) error {
 		return protocol.NewError(protocol.CodeTooLarge, "The payload is too large").With("field", "body")
 	case errors.Is(err, blob.ErrMismatch):
 		return protocol.Invalid("sha256", nil, "The bytes do not have this digest")
+	case errors.Is(err, blob.ErrNoMajority), errors.Is(err, blob.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
+		return protocol.NewError(protocol.CodeUnavailable, "The payload cannot be stored safely at the moment, and nothing was accepted").
+			With("outcome", "none").With("retryAfter", noLeaderRetry)
 	}
 	return err
 }

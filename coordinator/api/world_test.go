@@ -121,7 +121,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.server, err = New(Deps{
-		Store: w.store, Board: w.board, Blobs: blobs, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
+		Store: w.store, Board: w.board, Blobs: blobs, MissingBlobs: func() int64 { return 0 }, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
 		Write:   w.write,
 		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
