@@ -33,7 +33,7 @@ type Deps struct {
 	// MissingBlobs is how many payloads this coordinator has yet to fetch from the
 	// others.
 	MissingBlobs func() int64
-	Keys  *auth.Keys
+	Keys         *auth.Keys
 	// Cluster finds the leader for what this node cannot answer.
 	Cluster Cluster
 	// Broker returns the broker of this node's leadership, or NO_LEADER.
