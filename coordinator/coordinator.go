@@ -63,6 +63,7 @@ type Coordinator struct {
 	board   *board.Board
 	broker  *broker.Broker
 	place   *place
+	states  *checkpoints
 	api     *api.Server
 	fatal   chan error     // a storage error; nothing may be acknowledged after it
 	release []func() error // in reverse order of opening
@@ -85,6 +86,8 @@ func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error)
 	if c.wallMs == nil {
 		c.wallMs = func() int64 { return time.Now().UnixMilli() }
 	}
+	c.states = newCheckpoints(c.store.TakeCheckpoint,
+		func() []consensus.Member { return c.node.Members() }, func(err error) { c.node.Halt(err) }, c.log)
 	if err := c.open(opts, log); err != nil {
 		return nil, errors.Join(err, c.releaseAll())
 	}
@@ -135,7 +138,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Keys: c.keys,
 		Cluster: c.place, Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
 		Applied: func(context.Context, uint64) error { return nil }, // the one that writes has applied it
-		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
+		Member:  c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs)),
 	})
@@ -148,7 +151,11 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 	cfg := consensus.Config{
 		Memory: opts.Memory, Join: c.cfg.Join,
-		Expect: c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
+		Describe: func() consensus.Description {
+			return consensus.Description{Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
+		},
+		Feature: c.feature,
+		Expect:  c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
 		Fatal: func(err error) {
 			c.fatal <- err
 			time.AfterFunc(exitGrace, func() { os.Exit(1) })
@@ -221,6 +228,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		})
 	}
 	work.Go(func() { c.board.Run(ctx, c.store) })
+	work.Go(func() { c.states.run(ctx) })
 	work.Go(func() { c.blobs.run(ctx, c) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
 	work.Go(func() { ended <- c.serve() })
@@ -230,9 +238,17 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-ended:
 	case err = <-c.fatal:
-		return fmt.Errorf("cannot go on after a storage error: %w: nothing acknowledged is lost: free or repair the disk under %s, then start again", err, c.cfg.Data)
+		return c.cannotGoOn(err)
 	}
 	return errors.Join(err, c.shutdown(cancel, &work))
+}
+
+// cannotGoOn says why the process has to end.
+func (c *Coordinator) cannotGoOn(err error) error {
+	if errors.As(err, new(*consensus.HaltError)) {
+		return fmt.Errorf("cannot go on: %w", err)
+	}
+	return fmt.Errorf("cannot go on after a storage error: %w: nothing acknowledged is lost: free or repair the disk under %s, then start again", err, c.cfg.Data)
 }
 
 func (c *Coordinator) serve() error {
