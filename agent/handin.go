@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"time"
 
 	"windlass/agent/shim"
 	"windlass/inference"
@@ -45,21 +47,52 @@ func (at *attempt) handIn(written protocol.HeldAttempt) {
 	case <-at.agent.life.Done():
 		return
 	}
-	if err := at.prepare(written); err != nil {
-		if at.agent.life.Err() == nil {
-			at.agent.log.Error().Err(err).Stringer("job", written.Job).Msg("a result cannot be read and is set aside")
-			if err := at.agent.journal.quarantine(written); err != nil {
-				at.agent.log.Error().Err(err).Msg("journal is damaged")
-			}
-			at.fail(fmt.Errorf("the result was damaged on the agent's disk: %w", err))
+	for again := false; ; again = true {
+		err := at.prepare(written)
+		switch {
+		case again && errors.Is(err, fs.ErrNotExist): // it is being settled
+		case err != nil:
+			at.setAside(written, err)
+			return
+		default:
+			at.agent.reporter.dirty(true)
 		}
+		select {
+		case <-at.settled:
+			return
+		case <-at.agent.life.Done():
+			return
+		case <-time.After(protocol.BlobTerm):
+		}
+		written = at.withdraw(written)
+	}
+}
+
+// setAside ends an attempt whose result cannot be read.
+func (at *attempt) setAside(written protocol.HeldAttempt, err error) {
+	if at.agent.life.Err() != nil {
 		return
 	}
-	at.agent.reporter.dirty(true)
-	select {
-	case <-at.settled:
-	case <-at.agent.life.Done():
+	at.agent.log.Error().Err(err).Stringer("job", written.Job).Msg("a result cannot be read and is set aside")
+	if err := at.agent.journal.quarantine(written); err != nil {
+		at.agent.log.Error().Err(err).Msg("journal is damaged")
 	}
+	at.fail(fmt.Errorf("the result was damaged on the agent's disk: %w", err))
+}
+
+// withdraw offers the result no more, until its payloads were stored again:
+// nobody answered it for protocol.BlobTerm, and what no job names is not kept
+// much longer. It returns where the entry is.
+func (at *attempt) withdraw(written protocol.HeldAttempt) protocol.HeldAttempt {
+	at.mu.Lock()
+	at.finish = nil
+	at.mu.Unlock()
+	at.files.Lock()
+	defer at.files.Unlock()
+	if at.stored.Attempt != 0 {
+		written = at.stored
+	}
+	return written
 }
 
 // prepare reads the entry and makes the finish that travels.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,50 @@ func TestResultsWaitForTheCoordinator(t *testing.T) {
 		time.Sleep(time.Minute) // virtual: the answers arrive
 		if left, _ := filepath.Glob(filepath.Join(journal, "*")); len(left) != 0 {
 			t.Errorf("answered results stay in the journal: %v", left)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestResultStoresItsPayloadsAgain has a coordinator that takes payloads but
+// answers no report, until it has collected what no job names: the result that
+// it takes then must not name what is gone.
+func TestResultStoresItsPayloadsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, data := agenttest.New(), t.TempDir()
+		journal := filepath.Join(data, "agent", "journal")
+		if err := os.MkdirAll(journal, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c.PutEndpoint(protocol.Endpoint{ID: "ep_x", Revision: 1, Runtime: protocol.RuntimeSpec{Kind: "command", Command: []string{"/bin/false"}}})
+		id := c.Submit("ep_x", `{}`)
+		output := json.RawMessage(`"` + strings.Repeat("x", protocol.InlineOutput) + `"`)
+		f := protocol.Finish{Job: id, Attempt: 1, Outcome: protocol.OutcomeCompleted, Output: output}
+		if err := shim.WriteEntry(journal, shim.Entry{Finish: f, Ended: protocol.TimeOf(time.Now())}); err != nil {
+			t.Fatal(err)
+		}
+		c.Edit(id, func(j *agenttest.Job) { j.Attempt, j.Leased, j.Acked = 1, true, true })
+		c.SetFault(func(call string) agenttest.Fault { return agenttest.Fault{LoseRequest: call == "report"} })
+		a, err := agent.New(config(data), deps(c, zerolog.Nop()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		time.Sleep(protocol.BlobTerm - time.Minute) // virtual
+		c.Collect()
+		time.Sleep(2 * time.Minute) // virtual
+		c.SetFault(nil)
+		j, err := c.Await(t.Context(), id, finished)
+		if err != nil || j.Finish.OutputRef == nil {
+			t.Fatalf("job %+v, %v", j, err)
+		}
+		if got := c.Blob(j.Finish.OutputRef.SHA256); string(got) != string(output) {
+			t.Errorf("the accepted result names an output of %d bytes that is not there", len(output))
 		}
 		cancel()
 		if err := <-done; err != nil {

@@ -61,6 +61,7 @@ const (
 	LeaseTerm      = 30 * time.Second // how long a lease lives without a sign of its agent
 	AckDeadline    = 10 * time.Second // how old an assignment may be when it is received
 	CallLimit      = 10 * time.Second // how long a register or report may go unanswered: a coordinator that was stopped keeps its connections, and the next leader must hear of every lease well before LeaseTerm
+	BlobTerm       = 30 * time.Minute // how long a stored payload that no job names yet is surely there; a result that was not answered by then stores its payloads again
 	SyncGrace      = 10 * time.Second // added to the hold by the agent's own deadline
 	ProtocolMajor  = 1
 	ProtocolMinor  = 0

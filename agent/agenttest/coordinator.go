@@ -133,6 +133,24 @@ func (c *Coordinator) Blob(sum string) []byte {
 	return c.blobs[sum]
 }
 
+// Collect removes every blob that no accepted result names, as a coordinator
+// does after a while.
+func (c *Coordinator) Collect() {
+	c.do(func() {
+		kept := map[string][]byte{}
+		for _, j := range c.jobs {
+			if f := j.Finish; f != nil {
+				for _, ref := range []*protocol.BlobRef{f.OutputRef, f.LogsRef, f.ChunksRef} {
+					if ref != nil {
+						kept[ref.SHA256] = c.blobs[ref.SHA256]
+					}
+				}
+			}
+		}
+		c.blobs = kept
+	})
+}
+
 // Await waits until cond holds for the job.
 func (c *Coordinator) Await(ctx context.Context, id protocol.JobID, cond func(Job) bool) (Job, error) {
 	for {
