@@ -168,6 +168,14 @@ func (c *Config) mistakes() []error {
 	if c.Expect < 1 {
 		bad("expect is %d: set it to the number of coordinators, 1 for this one alone", c.Expect)
 	}
+	if c.Expect > 1 && len(c.Join) == 0 {
+		bad("expect is %d and join is empty: list the peer addresses (host:port) of all coordinators in join, the same on each", c.Expect)
+	}
+	for _, addr := range c.Join {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			bad("join has %q: write host:port of a coordinator's peer port, for example coordinator-1:7401", addr)
+		}
+	}
 	if keep := c.Archive.Keep.Std(); keep < minKeep {
 		bad("archive.keep is %s: set it to at least %s", keep, minKeep)
 	}
@@ -192,8 +200,6 @@ func (c *Config) unsupported() []error {
 			errs = append(errs, fmt.Errorf("%s is not supported by this version: %s", field, remedy))
 		}
 	}
-	refuse(len(c.Join) > 1, "join with more than one address", "remove it: this version runs one coordinator")
-	refuse(c.Expect > 1, fmt.Sprintf("expect %d", c.Expect), "set expect to 1: this version runs one coordinator")
 	refuse(c.Archive.After != 0, "archive.after", "remove it: ended jobs stay in memory for archive.keep")
 	return errs
 }

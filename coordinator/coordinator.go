@@ -21,6 +21,7 @@ import (
 	"windlass/coordinator/board"
 	"windlass/coordinator/broker"
 	"windlass/coordinator/consensus"
+	"windlass/coordinator/forward"
 	"windlass/coordinator/fsm"
 	"windlass/coordinator/peer"
 	"windlass/coordinator/state"
@@ -62,6 +63,7 @@ type Coordinator struct {
 	node    *consensus.Node
 	board   *board.Board
 	broker  *broker.Broker
+	forward *forward.Forwarder
 	place   *place
 	states  *checkpoints
 	api     *api.Server
@@ -83,6 +85,7 @@ func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error)
 		cfg: cfg, log: log.With().Str("component", "coordinator").Logger(),
 		wallMs: opts.WallMs, store: state.New(), fatal: make(chan error, 1),
 	}
+	c.place = &place{c: c}
 	if c.wallMs == nil {
 		c.wallMs = func() int64 { return time.Now().UnixMilli() }
 	}
@@ -128,17 +131,20 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		return err
 	}
 	nowMs := c.node.Clock().NowMs
-	c.place = &place{c: c}
 	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs, Term: c.place.term.Load})
 	c.broker = broker.New(broker.Config{
 		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board,
 		Log: log.With().Str("component", "broker").Logger(),
 	})
+	c.forward = forward.New(forward.Config{Cluster: c.node, Call: c.call, Write: c.broker.Write})
+	if c.port != nil {
+		c.forward.Register(c.port.Handle)
+	}
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Keys: c.keys,
-		Cluster: c.place, Broker: c.leaderBroker, Write: c.broker.Write, Barrier: c.node.VerifyLeader,
-		Applied: func(context.Context, uint64) error { return nil }, // the one that writes has applied it
-		Member:  c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
+		Cluster: c.place, Broker: c.leaderBroker,
+		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
+		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs)),
 	})
@@ -152,7 +158,7 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 	cfg := consensus.Config{
 		Memory: opts.Memory, Join: c.cfg.Join,
 		Describe: func() consensus.Description {
-			return consensus.Description{Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
+			return consensus.Description{HTTP: c.publicURL(), Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
 		},
 		Feature: c.feature,
 		Expect:  c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
@@ -202,6 +208,11 @@ func (c *Coordinator) Addr() net.Addr { return c.ln.Addr() }
 // Ready is closed once this coordinator leads and serves jobs.
 func (c *Coordinator) Ready() <-chan struct{} { return c.broker.Ready() }
 
+// call asks another coordinator.
+func (c *Coordinator) call(ctx context.Context, to peer.Address, method string, in, out any) error {
+	return c.port.Call(ctx, to, method, in, out)
+}
+
 // leaderBroker is the broker while this coordinator leads.
 func (c *Coordinator) leaderBroker() (api.Broker, *protocol.Error) {
 	if _, leads := c.place.Leads(); !leads {
@@ -219,7 +230,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
-	ended := make(chan error, 3)
+	ended := make(chan error, 4)
 	if c.port != nil {
 		c.peers.Go(func() {
 			if err := c.port.Serve(); err != nil {
@@ -227,11 +238,16 @@ func (c *Coordinator) Run(ctx context.Context) error {
 			}
 		})
 	}
+	endForward := c.forward.Begin(ctx)
+	work.Go(endForward)
 	work.Go(func() { c.board.Run(ctx, c.store) })
 	work.Go(func() { c.states.run(ctx) })
 	work.Go(func() { c.blobs.run(ctx, c) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
-	work.Go(func() { ended <- c.serve() })
+	work.Go(func() { ended <- c.serve(c.ln) })
+	if c.port != nil {
+		work.Go(func() { ended <- c.serve(c.port.API()) })
+	}
 	c.log.Info().Str("address", c.Addr().String()).Str("data", c.cfg.Data).Msg("coordinator serves")
 	var err error
 	select {
@@ -251,8 +267,8 @@ func (c *Coordinator) cannotGoOn(err error) error {
 	return fmt.Errorf("cannot go on after a storage error: %w: nothing acknowledged is lost: free or repair the disk under %s, then start again", err, c.cfg.Data)
 }
 
-func (c *Coordinator) serve() error {
-	if err := c.api.Serve(c.ln); err != nil {
+func (c *Coordinator) serve(ln net.Listener) error {
+	if err := c.api.Serve(ln); err != nil {
 		return fmt.Errorf("cannot serve API: %w", err)
 	}
 	return nil
@@ -266,6 +282,9 @@ func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) 
 	err := c.api.Shutdown(ctx)
 	// A server that is told to stop before it began to accept does not hear it.
 	err = errors.Join(err, ignoreClosed(c.ln.Close()))
+	if c.port != nil {
+		err = errors.Join(err, ignoreClosed(c.port.API().Close()))
+	}
 	cancel()
 	work.Wait()
 	err = errors.Join(err, c.releaseAll())

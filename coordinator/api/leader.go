@@ -15,6 +15,8 @@ type Cluster interface {
 	Seek() Seek
 	// Leader is the address of the leader; false when none is known.
 	Leader() (string, bool)
+	// URL is where agents reach the leader's API; "" when that is not known.
+	URL(leader Leader) string
 	// Dial makes a connection to the leader's API, over the peers' port.
 	Dial(ctx context.Context, to Leader) (net.Conn, error)
 	// Age is how long ago this node was last known to be up to date with a leader.
@@ -30,7 +32,6 @@ type Leadership struct {
 // Leader is who leads.
 type Leader struct {
 	Address string // its peer address; a key of no meaning here
-	URL     string // where agents reach its API; "" when that is not known
 	Here    bool   // this node
 }
 
@@ -61,9 +62,10 @@ func (c *call) toLeader(relay bool, hint func(url string) any) error {
 	if err != nil || leader.Here {
 		return errElsewhere
 	}
-	if relay || leader.URL == "" {
+	url := c.s.deps.Cluster.URL(leader)
+	if relay || url == "" {
 		c.once = true
 		return errElsewhere
 	}
-	return c.json(hint(leader.URL))
+	return c.json(hint(url))
 }

@@ -75,6 +75,7 @@ type leading struct{}
 func (leading) Leads() (Leadership, bool) { return Leadership{}, true }
 func (leading) Seek() Seek                { return nil }
 func (leading) Leader() (string, bool)    { return "", false }
+func (leading) URL(Leader) string         { return "" }
 func (leading) Age() time.Duration        { return 0 }
 
 func (leading) Dial(context.Context, Leader) (net.Conn, error) { return nil, net.ErrClosed }

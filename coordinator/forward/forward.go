@@ -61,12 +61,12 @@ const (
 )
 
 // Forwarder is the way of clients' writes and read checks. Its methods are safe
-// for concurrent use; Run must run beside them.
+// for concurrent use between Begin and its end.
 type Forwarder struct {
 	cfg Config
 
 	mu     sync.Mutex
-	base   context.Context // of calls; nil while Run does not run
+	base   context.Context // of calls; nil before Begin and after its end
 	work   sync.WaitGroup  // workers; added to under mu while base is set
 	queue  []*write        // that wait for a call
 	calls  int             // workers under way
@@ -80,12 +80,16 @@ func New(cfg Config) *Forwarder {
 	return &Forwarder{cfg: cfg, flying: make(map[*flight]struct{})}
 }
 
-// Run owns the calls until ctx ends: whoever waits is then told that it does
-// not know.
-func (f *Forwarder) Run(ctx context.Context) {
+// Begin lets requests in. end must be called: it waits until ctx has ended, and
+// then until every call has.
+func (f *Forwarder) Begin(ctx context.Context) (end func()) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.base = ctx
-	f.mu.Unlock()
+	return func() { f.run(ctx) }
+}
+
+func (f *Forwarder) run(ctx context.Context) {
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -141,7 +145,7 @@ func (f *Forwarder) call(ctx context.Context, to peer.Address, method string, in
 	return err
 }
 
-// start runs fn until Run ends; false when that is over. The lock is held.
+// start runs fn until the end; false when that is over. The lock is held.
 func (f *Forwarder) start(fn func(ctx context.Context)) bool {
 	base := f.base
 	if base == nil {
