@@ -159,7 +159,7 @@ func (c *Config) mistakes() []error {
 	if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
 		bad("http.listen is %q: set it to host:port, for example %s", c.HTTP.Listen, DefaultListen)
 	}
-	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https")) {
 		bad("http.publicUrl is %q: set it to the base that clients use, for example https://windlass.example.com", c.HTTP.PublicURL)
 	}
 	if c.BootstrapKeyFile == "" {

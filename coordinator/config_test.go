@@ -31,6 +31,7 @@ func TestValidateNamesFieldAndRemedy(t *testing.T) {
 		"listen":         {func(c *Config) { c.HTTP.Listen = "7400" }, []string{"http.listen", ":7400"}},
 		"open peer port": {func(c *Config) { c.Peer.Listen = "0.0.0.0:7401" }, []string{"peer.listen", "127.0.0.1:7401", "windlass tls issue"}},
 		"public url":     {func(c *Config) { c.HTTP.PublicURL = "windlass" }, []string{"http.publicUrl", "https://"}},
+		"url with key":   {func(c *Config) { c.HTTP.PublicURL = "https://u:p@windlass" }, []string{"http.publicUrl", "https://"}},
 		"keep":           {func(c *Config) { c.Archive.Keep = protocol.Duration(time.Second) }, []string{"archive.keep", "at least"}},
 		"state":          {func(c *Config) { c.State.MaxBytes = 4 }, []string{"state.maxBytes", "at least"}},
 		"level":          {func(c *Config) { c.Log.Level = "loud" }, []string{"log.level", "info"}},

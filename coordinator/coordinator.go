@@ -46,6 +46,7 @@ type Options struct {
 	Blobs    blob.Store        // instead of blob.dir
 	WallMs   func() int64      // the wall clock in unix ms; the machine's
 	Version  string            // shown by the API
+	Recent   func() []string   // newest lines of the log, for cluster debug; nil: none
 }
 
 // Coordinator is one coordinator. New opens it and binds its addresses, Run
@@ -66,6 +67,7 @@ type Coordinator struct {
 	forward *forward.Forwarder
 	place   *place
 	states  *checkpoints
+	admin   *operator
 	api     *api.Server
 	fatal   chan error     // a storage error; nothing may be acknowledged after it
 	release []func() error // in reverse order of opening
@@ -85,7 +87,7 @@ func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error)
 		cfg: cfg, log: log.With().Str("component", "coordinator").Logger(),
 		wallMs: opts.WallMs, store: state.New(), fatal: make(chan error, 1),
 	}
-	c.place = &place{c: c}
+	c.place, c.admin = &place{c: c}, newOperator(c, opts.Version, opts.Recent)
 	if c.wallMs == nil {
 		c.wallMs = func() int64 { return time.Now().UnixMilli() }
 	}
@@ -142,7 +144,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	}
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Keys: c.keys,
-		Cluster: c.place, Broker: c.leaderBroker,
+		Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
@@ -173,7 +175,10 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 		if cfg.Directory, err = consensus.OpenDirectory(c.cfg.dir()); err != nil {
 			return err
 		}
-		c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, Self: cfg.Directory.Self, Log: log})
+		secure, err := c.cfg.peerTLS(log)
+		if err == nil {
+			c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, TLS: secure, Self: cfg.Directory.Self, Log: log})
+		}
 		if err != nil {
 			return errors.Join(err, cfg.Directory.Close())
 		}
@@ -252,6 +257,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+	case <-c.admin.left:
 	case err = <-ended:
 	case err = <-c.fatal:
 		return c.cannotGoOn(err)

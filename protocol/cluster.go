@@ -96,7 +96,7 @@ type ClusterDebug struct {
 	Version    string            `json:"version"`
 	Go         string            `json:"go"`
 	StartedMs  int64             `json:"startedMs"`
-	Config     any               `json:"config"` // secrets are replaced
+	Config     any               `json:"config"` // names files of keys, and holds none
 	Consensus  map[string]string `json:"consensus"`
 	Log        []string          `json:"log"`        // its newest lines
 	Goroutines string            `json:"goroutines"` // stacks

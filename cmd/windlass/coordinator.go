@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"reflect"
 
 	"github.com/spf13/cobra"
@@ -28,12 +29,14 @@ The configuration comes from the file, then WINDLASS_* variables, then flags; th
 		if err := cfg.Validate(); err != nil {
 			return usagef("cannot use configuration: %v", err)
 		}
-		log, err := a.newLogger(cfg.Log.Level, cfg.Log.Format)
+		recent, logged := &recentLog{}, *a
+		logged.err = io.MultiWriter(a.err, recent)
+		log, err := logged.newLogger(cfg.Log.Level, cfg.Log.Format)
 		if err != nil {
 			return err
 		}
 		a.raiseProcs()
-		c, err := coordinator.NewWith(cfg, underChaos(coordinator.Options{Version: a.version}), log)
+		c, err := coordinator.NewWith(cfg, underChaos(coordinator.Options{Version: a.version, Recent: recent.Lines}), log)
 		if err != nil {
 			return err
 		}
