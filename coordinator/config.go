@@ -59,8 +59,9 @@ type TLSConfig struct {
 
 // ArchiveConfig says how long ended jobs are kept.
 type ArchiveConfig struct {
-	After protocol.Duration `yaml:"after" json:"after,omitempty"` // until they leave memory for the archive
-	Keep  protocol.Duration `yaml:"keep" json:"keep"`             // until they are removed
+	After protocol.Duration `yaml:"after" json:"after"` // until they leave memory for the archive
+	Count int               `yaml:"count" json:"count"` // in memory; with more, the oldest leave before
+	Keep  protocol.Duration `yaml:"keep" json:"keep"`   // until they are removed
 }
 
 // StateConfig bounds the replicated state.
@@ -93,6 +94,13 @@ const (
 	// defaultKeep is the 30 days that seed S2 promises for results.
 	defaultKeep = 30 * 24 * time.Hour
 
+	// defaultAfter serves those who look for a result from memory, which is nearly
+	// all: a client polls until the end, and a person comes back within the hour.
+	defaultAfter = time.Hour
+
+	// defaultCount is some 200 MB of ended jobs with small results.
+	defaultCount = 100_000
+
 	// minKeep lets a client that polls once a minute see its result.
 	minKeep = time.Minute
 
@@ -112,7 +120,7 @@ func DefaultConfig() Config {
 		Peer:    PeerConfig{Listen: DefaultPeerListen},
 		Expect:  1,
 		Blob:    defaultBlob(),
-		Archive: ArchiveConfig{Keep: protocol.Duration(defaultKeep)},
+		Archive: ArchiveConfig{After: protocol.Duration(defaultAfter), Count: defaultCount, Keep: protocol.Duration(defaultKeep)},
 		State:   StateConfig{MaxBytes: defaultStateBytes()},
 		Log:     LogConfig{Level: "info"},
 	}
@@ -176,6 +184,12 @@ func (c *Config) mistakes() []error {
 			bad("join has %q: write host:port of a coordinator's peer port, for example coordinator-1:7401", addr)
 		}
 	}
+	if after := c.Archive.After.Std(); after < minResidence {
+		bad("archive.after is %s: set it to at least %s, or to archive.keep to keep ended jobs in memory", after, minResidence)
+	}
+	if c.Archive.Count < 1 {
+		bad("archive.count is %d: set it to the number of ended jobs that may stay in memory, for example %d", c.Archive.Count, defaultCount)
+	}
 	if keep := c.Archive.Keep.Std(); keep < minKeep {
 		bad("archive.keep is %s: set it to at least %s", keep, minKeep)
 	}
@@ -200,7 +214,6 @@ func (c *Config) unsupported() []error {
 			errs = append(errs, fmt.Errorf("%s is not supported by this version: %s", field, remedy))
 		}
 	}
-	refuse(c.Archive.After != 0, "archive.after", "remove it: ended jobs stay in memory for archive.keep")
 	return errs
 }
 

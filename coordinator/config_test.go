@@ -48,9 +48,10 @@ func TestValidateNamesFieldAndRemedy(t *testing.T) {
 		"half of a key": {func(c *Config) {
 			c.Blob.Kind, c.Blob.S3 = "s3", S3Config{Endpoint: "s3", Bucket: "b", AccessKeyFile: "f"}
 		}, []string{"set both"}},
-		"bucket":  {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is set but blob.kind is dir"}},
-		"archive": {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after is not supported by this version"}},
-		"limits":  {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
+		"bucket": {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is set but blob.kind is dir"}},
+		"after":  {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after", "at least 30s"}},
+		"count":  {func(c *Config) { c.Archive.Count = 0 }, []string{"archive.count", "for example 100000"}},
+		"limits": {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()

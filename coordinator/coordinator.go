@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"windlass/coordinator/api"
+	"windlass/coordinator/archive"
 	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/board"
@@ -58,6 +59,7 @@ type Coordinator struct {
 	store   *state.Store
 	keys    *auth.Keys
 	blobs   *blobs
+	archive *archive.Archive
 	ln      net.Listener
 	port    *peer.Port     // nil in memory
 	peers   sync.WaitGroup // serves port until it is closed
@@ -133,6 +135,9 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		return err
 	}
 	nowMs := c.node.Clock().NowMs
+	if c.archive, err = c.openArchive(nowMs); err != nil {
+		return err
+	}
 	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs, Term: c.place.term.Load})
 	c.broker = broker.New(broker.Config{
 		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board,
@@ -148,7 +153,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
-		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs)),
+		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store)),
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make API server: %w", err)

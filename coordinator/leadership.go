@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"windlass/coordinator/command"
-	"windlass/coordinator/state"
-	"windlass/protocol"
 )
 
 // establishPause is between two attempts to take up a leadership that raft
@@ -67,7 +65,7 @@ type duty func(ctx context.Context)
 func (c *Coordinator) duties() []duty {
 	return []duty{
 		c.keepSettings,
-		c.retain,
+		c.keepArchive,
 		c.collectShared,
 		c.clockRule().watch,
 		c.raiseFeature,
@@ -146,75 +144,6 @@ func (c *Coordinator) keepSettings(ctx context.Context) {
 			}
 		}
 	}
-}
-
-const (
-	// retainPeriod is how late a job may leave after archive.keep.
-	retainPeriod = time.Minute
-
-	// evictBatch bounds one Evict: its apply stays a fraction of a millisecond
-	// per hundred jobs, and other commands are not held up behind it.
-	evictBatch = 256
-)
-
-// retain removes jobs that ended longer ago than archive.keep, until ctx ends.
-func (c *Coordinator) retain(ctx context.Context) {
-	for {
-		if err := c.evictExpired(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn().Err(err).Msg("old jobs could not be removed yet")
-		}
-		if !pause(ctx, retainPeriod) {
-			return
-		}
-	}
-}
-
-func (c *Coordinator) evictExpired(ctx context.Context) error {
-	cutoff := c.node.Clock().NowMs() - c.cfg.Archive.Keep.Std().Milliseconds()
-	var after protocol.JobID
-	for {
-		jobs, last, more := expired(c.store.View(), after, cutoff)
-		if len(jobs) > 0 {
-			evict := &command.Command{Op: &command.Command_Evict{Evict: &command.Evict{Jobs: jobs}}}
-			if _, err := c.node.Proposer().Propose(ctx, evict); err != nil {
-				return err
-			}
-		}
-		if !more {
-			return nil
-		}
-		after = last
-	}
-}
-
-// expired returns up to evictBatch jobs after the cursor that ended before the
-// cutoff, and the cursor behind them. Ids begin with their creation time, and
-// nothing ends before it is created, so the walk stops at the cutoff: it costs
-// what is old, not what is there.
-func expired(view *state.View, after protocol.JobID, cutoffMs int64) (jobs [][]byte, last protocol.JobID, more bool) {
-	last = after
-	view.Jobs(after, false, func(j *state.Job) bool {
-		if int64(j.ID.CreatedAt()) >= cutoffMs {
-			return false
-		}
-		if len(jobs) == evictBatch {
-			more = true
-			return false
-		}
-		last = j.ID
-		if j.Status.Terminal() && endedMs(j) < cutoffMs {
-			jobs = append(jobs, j.ID[:])
-		}
-		return true
-	})
-	return jobs, last, more
-}
-
-func endedMs(j *state.Job) int64 {
-	if j.Outcome != nil {
-		return j.Outcome.EndedMs
-	}
-	return j.CreatedMs
 }
 
 // pause waits for d, or less when ctx ends; it reports whether ctx goes on.

@@ -104,7 +104,7 @@ func TestRetentionRemovesWhatEndedLongAgo(t *testing.T) {
 		if l.store.Job(ended[0]) == nil {
 			t.Fatal("removed too early")
 		}
-		time.Sleep(2 * retainPeriod)
+		time.Sleep(minKeep)
 		for _, id := range ended {
 			if l.store.Job(id) != nil {
 				t.Fatalf("%s is still there", id)

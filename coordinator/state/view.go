@@ -106,6 +106,14 @@ func (v *View) Keys(fn func(*Key) bool) {
 	}
 }
 
+// KeyExpired reports whether an idempotency key is free.
+func (v *View) KeyExpired() bool {
+	it, err := v.tables.LowerBound(tableKeys, indexExpires, int64(0))
+	must(err)
+	row := it.Next()
+	return row != nil && row.(*Key).Expired(v.meta.ClockMs)
+}
+
 // Queued returns how many jobs of an organisation wait.
 func (v *View) Queued(name string) int {
 	if o := first[org](v.tables, tableOrgs, &name); o != nil {
