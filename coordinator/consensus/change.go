@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -330,7 +331,7 @@ func (n *Node) transfer(server string) error {
 	case server == n.server:
 		return nil
 	case server == "":
-		return transferError(n.raft.LeadershipTransfer().Error())
+		return transferError(n.handOn())
 	}
 	for _, s := range n.configuration().Servers {
 		if string(s.ID) == server && s.Suffrage == raft.Voter {
@@ -338,6 +339,36 @@ func (n *Node) transfer(server string) error {
 		}
 	}
 	return protocol.NewError(protocol.CodeNotFound, fmt.Sprintf("%s is no voter of this cluster: see the list of its members", server))
+}
+
+// handOn makes any other voter lead. raft's own choice may be one that is down,
+// so those that answer are tried, the one that is least behind first.
+func (n *Node) handOn() error {
+	if n.cfg.Port == nil {
+		return n.raft.LeadershipTransfer().Error()
+	}
+	type heir struct {
+		raft.Server
+		lag uint64
+	}
+	var heirs []heir
+	for _, s := range n.configuration().Servers {
+		addr, err := serverAddress(s)
+		if err != nil || s.Suffrage != raft.Voter || addr.Server == n.server {
+			continue
+		}
+		if seen, ok := n.members.sighting(addr); ok && seen.reachable {
+			heirs = append(heirs, heir{s, seen.lag})
+		}
+	}
+	slices.SortFunc(heirs, func(a, b heir) int { return cmp.Compare(a.lag, b.lag) })
+	err := errors.New("no other voter answers")
+	for _, h := range heirs {
+		if err = n.raft.LeadershipTransferToServer(h.ID, h.Address).Error(); err == nil || errors.Is(err, raft.ErrNotLeader) {
+			return nil
+		}
+	}
+	return err
 }
 
 func transferError(err error) error {

@@ -59,6 +59,10 @@ type Config struct {
 	// own trailer. nil: raft's checksum alone.
 	Verify func(io.Reader) error
 
+	// Fence copies a state that was verified, for RestoreSnapshot, so that
+	// nothing of the time after it is accepted; nil: the state is taken as it is.
+	Fence func(in io.Reader, out io.Writer) error
+
 	// WallMs is the wall clock in unix milliseconds; nil: the machine's.
 	WallMs func() int64
 

@@ -97,29 +97,39 @@ func decide(me Identity, self peer.Address, expect int, answers []hello, silent 
 	if f := me.former(); f.Server != "" && f.Server != me.ServerID {
 		return followFormer(me, f, answers)
 	}
-	cluster := ""
-	var p plan
-	for _, a := range answers {
-		switch {
-		case !a.Formed || a.Cluster == "":
-			continue
-		case cluster == "":
-			cluster = a.Cluster
-		case cluster != a.Cluster:
-			return plan{wait: fmt.Sprintf("the join addresses are in different clusters, %s and %s: set join to the members of one", cluster, a.Cluster)}
-		}
-		p.join = append(p.join, a.address())
+	cluster, join, conflict := existing(answers)
+	if conflict != "" {
+		return plan{wait: conflict}
 	}
 	joining := me.ClusterID != "" && me.Former == ""
 	switch {
 	case cluster != "" && joining && cluster != me.ClusterID:
 		return plan{wait: fmt.Sprintf("this coordinator was joining cluster %s, and the join addresses are in %s: remove its data directory to join that one", me.ClusterID, cluster)}
 	case cluster != "":
-		return p
+		return plan{join: join}
 	case joining:
 		return plan{wait: "no member of cluster " + me.ClusterID + " answers, which this coordinator was joining"}
 	}
 	return decideForm(me, self, expect, answers, silent)
+}
+
+// existing finds the cluster that the answers come from, and who is in it. Of
+// different ones, the one that has a leader counts: a server that came back
+// after its cluster was recovered without it has none.
+func existing(answers []hello) (cluster string, members []peer.Address, conflict string) {
+	led := slices.ContainsFunc(answers, func(a hello) bool { return a.Formed && a.Led })
+	for _, a := range answers {
+		switch {
+		case !a.Formed || a.Cluster == "" || led && !a.Led && a.Cluster != cluster:
+			continue
+		case cluster == "":
+			cluster = a.Cluster
+		case cluster != a.Cluster:
+			return "", nil, fmt.Sprintf("the join addresses are in different clusters, %s and %s: set join to the members of one", cluster, a.Cluster)
+		}
+		members = append(members, a.address())
+	}
+	return cluster, members, ""
 }
 
 // followFormer is for a node that another one counts on: until the former is

@@ -20,6 +20,7 @@ type ledger struct {
 	Clock   int64
 	Values  []int64
 	Entries int
+	Fenced  bool
 }
 
 func (f *ledger) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
@@ -60,13 +61,22 @@ func (f *ledger) Snapshot() (raft.FSMSnapshot, error) {
 func (f *ledger) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return json.NewDecoder(r).Decode(f)
+	fresh := ledger{}
+	err := json.NewDecoder(r).Decode(&fresh)
+	f.Clock, f.Values, f.Entries, f.Fenced = fresh.Clock, fresh.Values, fresh.Entries, fresh.Fenced
+	return err
 }
 
 func (f *ledger) values() []int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]int64(nil), f.Values...)
+}
+
+func (f *ledger) fenced() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.Fenced
 }
 
 func (f *ledger) clock() int64 {

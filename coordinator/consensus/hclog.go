@@ -37,6 +37,9 @@ func (b *bridge) level(l hclog.Level) zerolog.Level {
 
 // Log implements hclog.Logger.
 func (b *bridge) Log(l hclog.Level, msg string, args ...any) {
+	if aboutSilence(msg) {
+		l = hclog.Debug
+	}
 	if !b.is(l) {
 		return
 	}
@@ -44,6 +47,17 @@ func (b *bridge) Log(l hclog.Level, msg string, args ...any) {
 	fields(e, b.implied)
 	fields(e, args)
 	e.Str("source", "raft").Msg(msg)
+}
+
+// aboutSilence finds what raft says about a server that does not answer, several
+// times a second for as long as it is down. membership says it once.
+func aboutSilence(msg string) bool {
+	switch msg {
+	case "failed to heartbeat to", "failed to appendEntries to", "failed to contact", "failed to make requestVote RPC",
+		"failed to decode incoming command", "failed to flush response":
+		return true
+	}
+	return false
 }
 
 func fields(e *zerolog.Event, args []any) {

@@ -21,6 +21,7 @@ type hello struct {
 	// this server knows; "" when it is not.
 	Caller string `json:"caller,omitempty"`
 
+	Led       bool   `json:"led"` // knows a leader, itself perhaps
 	Leads     bool   `json:"leads"`
 	ContactMs int64  `json:"contactMs"` // since it heard of a leader; 0 when it leads, -1 never
 	Term      uint64 `json:"term"`
@@ -41,17 +42,16 @@ type helloRequest struct {
 // hello describes this node to caller, a server id or "".
 func (n *Node) hello(caller string) hello {
 	id := n.home.identity()
+	_, led := n.LeaderPeer()
 	h := hello{
 		Server: n.server, Host: n.self().Host, Cluster: id.ClusterID, Formed: n.formed(), Expect: n.cfg.Expect,
-		Leads: n.IsLeader(), Term: n.raft.CurrentTerm(), LastIndex: n.raft.LastIndex(), Applied: n.track.index(),
+		Led: led, Leads: n.IsLeader(), Term: n.raft.CurrentTerm(), LastIndex: n.raft.LastIndex(), Applied: n.track.index(),
 		LastTerm: n.lastTerm(), WallMs: n.cfg.WallMs(), Description: n.cfg.Describe(),
 	}
-	switch last := n.raft.LastContact(); {
-	case h.Leads:
-	case last.IsZero():
+	if contact := n.contact(); contact < 0 {
 		h.ContactMs = -1
-	default:
-		h.ContactMs = time.Since(last).Milliseconds()
+	} else {
+		h.ContactMs = contact.Milliseconds()
 	}
 	for _, s := range n.configuration().Servers {
 		if string(s.ID) == caller {
@@ -59,6 +59,29 @@ func (n *Node) hello(caller string) hello {
 		}
 	}
 	return h
+}
+
+// tell logs that a server fell silent, or answers again.
+func (m *membership) tell(to peer.Address, s sighting, err error) {
+	switch {
+	case err != nil && s.reachable:
+		m.log.Warn().Err(err).Str("server", to.String()).Msg("another coordinator does not answer")
+	case err == nil && !s.reachable && !s.at.IsZero():
+		m.log.Info().Str("server", to.String()).Dur("silent", time.Since(s.at)).Msg("another coordinator answers again")
+	}
+}
+
+// contact is the time since this node heard of its leader: 0 when it leads,
+// negative when it never did.
+func (n *Node) contact() time.Duration {
+	if n.IsLeader() {
+		return 0
+	}
+	last := n.raft.LastContact()
+	if last.IsZero() {
+		return -1
+	}
+	return time.Since(last)
 }
 
 // lastTerm is the term of the newest entry, which raft tells only as text.
@@ -77,7 +100,8 @@ func (m *membership) handleHello(_ context.Context, r *peer.Request) (any, error
 // sighting is a server's newest answer.
 type sighting struct {
 	hello
-	at        time.Time // when it was asked, monotonic
+	since     time.Time // when it was asked first
+	at        time.Time // when it was asked what it answered last; zero: never answered
 	offsetMs  int64     // of its wall clock against ours
 	lag       uint64    // entries that our log was ahead of its
 	reachable bool      // the newest question was answered
@@ -93,6 +117,10 @@ func (m *membership) ask(ctx context.Context, to peer.Address) (hello, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.seen[to]
+	if s.since.IsZero() {
+		s.since = began
+	}
+	m.tell(to, s, err)
 	s.reachable = err == nil
 	if err == nil {
 		half := time.Since(began) / 2

@@ -65,11 +65,15 @@ func (l *loopback) stop(i int) {
 	}
 }
 
-// until waits for something that happens by itself.
+// until waits for something that happens by itself, in real time.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > loopbackWait {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(loopbackWait); !ok(); {
+		select {
+		case <-tick.C:
+		case <-limit:
 			t.Fatalf("not within %s: %s", loopbackWait, what)
 		}
 	}

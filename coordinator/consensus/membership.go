@@ -278,6 +278,10 @@ func (m *membership) leaderSaid() (hello, bool) {
 	return newest, newest.Server != "" && newest.Term >= m.node.raft.CurrentTerm()
 }
 
+// Removed is closed when this node finds out that it was taken out of its
+// cluster while it ran. It must be stopped; started again it joins anew.
+func (n *Node) Removed() <-chan struct{} { return n.members.gone }
+
 func (m *membership) removed() {
 	select {
 	case <-m.gone:

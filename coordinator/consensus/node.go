@@ -41,7 +41,8 @@ type Node struct {
 	proposer *Proposer
 	verifier *verifier
 	members  *membership
-	changes  atomic.Uint64 // leaders seen since Open
+	lead     *leadership
+	leaders  atomic.Uint64 // seen since Open
 	fatal    chan error
 	release  []func() error // in reverse order of opening
 	stop     context.CancelFunc
@@ -78,6 +79,8 @@ func Open(cfg Config) (*Node, error) {
 		clock:    n.clock,
 	})
 	n.verifier = newVerifier(&verifier{raft: n.raft, track: n.track, barrier: n.barrier, logs: n.logs})
+	n.lead = &leadership{ch: make(chan bool, 1)}
+	n.ended.Go(func() { n.lead.follow(ctx, n.raft.LeaderCh()) })
 	n.members = newMembership(n)
 	n.ended.Go(func() { n.members.run(ctx) })
 	return n, nil
@@ -199,7 +202,7 @@ func (n *Node) openTransport(log hclog.Logger) raft.Transport {
 func (n *Node) countLeaders() {
 	n.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
 		if l, ok := o.Data.(raft.LeaderObservation); ok && l.LeaderID != "" {
-			n.changes.Add(1)
+			n.leaders.Add(1)
 		}
 		return false
 	}))
@@ -242,8 +245,37 @@ func (n *Node) Clock() *Clock { return n.clock }
 func (n *Node) Proposer() *Proposer { return n.proposer }
 
 // Leadership delivers whether this node leads, newest value only: two trues in
-// a row mean that leadership was lost and won in between.
-func (n *Node) Leadership() <-chan bool { return n.raft.LeaderCh() }
+// a row mean that leadership was lost and won in between, or that the state was
+// replaced under it.
+func (n *Node) Leadership() <-chan bool { return n.lead.ch }
+
+// leadership is raft's channel of the same meaning, and RestoreSnapshot's word.
+type leadership struct {
+	ch chan bool // capacity 1: the newest value that nobody took
+
+	mu sync.Mutex // held while a value is put
+}
+
+func (l *leadership) follow(ctx context.Context, in <-chan bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-in:
+			l.tell(leads)
+		}
+	}
+}
+
+func (l *leadership) tell(leads bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ch:
+	default:
+	}
+	l.ch <- leads
+}
 
 // IsLeader reports whether this node believes that it leads.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
@@ -354,7 +386,7 @@ func (n *Node) Close(ctx context.Context) error {
 func (n *Node) shutdown() error {
 	n.stop()
 	if n.IsLeader() && n.voters() > 1 {
-		if err := n.raft.LeadershipTransfer().Error(); err != nil {
+		if err := n.handOn(); err != nil {
 			n.cfg.Log.Warn().Err(err).Msg("leadership could not be handed on, the others will elect")
 		}
 	}

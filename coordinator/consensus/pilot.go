@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"windlass/coordinator/peer"
 )
 
 const (
@@ -64,17 +66,28 @@ func (p pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 			NodeType: autopilot.NodeVoter, IsLeader: string(s.ID) == n.server,
 		}
 		if addr, err := serverAddress(s); err == nil && !known.IsLeader {
-			last := led
-			if seen, ok := p.m.sighting(addr); ok && seen.at.After(last) {
-				last = seen.at
-			}
-			if time.Since(last) > n.cfg.Membership.Dead {
+			if p.m.dead(addr, led) {
 				known.NodeStatus = autopilot.NodeFailed
 			}
 		}
 		out[s.ID] = known
 	}
 	return out
+}
+
+// dead reports whether a server has not answered for Membership.Dead of a
+// leadership and of its own membership.
+func (m *membership) dead(addr peer.Address, led time.Time) bool {
+	m.mu.Lock()
+	s, asked := m.seen[addr]
+	m.mu.Unlock()
+	last := led
+	for _, t := range []time.Time{s.since, s.at} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return asked && time.Since(last) > m.node.cfg.Membership.Dead
 }
 
 // FetchServerStats implements autopilot.ApplicationIntegration from the answers

@@ -21,6 +21,8 @@ type tracker struct {
 	halted atomic.Bool
 	loop   atomic.Pointer[snapshotLoop] // nil until raft has started: its own restore is none
 
+	installs atomic.Uint64 // restores after raft had started
+
 	mu      sync.Mutex
 	applied uint64
 	waiters map[chan struct{}]uint64
@@ -82,8 +84,9 @@ func (t *tracker) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
-	if len(list) > 0 {
-		t.loop.Load().installed(list[0].Index)
+	if loop := t.loop.Load(); loop != nil && len(list) > 0 {
+		t.installs.Add(1)
+		loop.installed(list[0].Index)
 	}
 	if err := t.fsm.Restore(r); err != nil {
 		return err

@@ -20,6 +20,9 @@ type wire struct {
 	ports map[string]*wirePort
 	cuts  map[[2]string]bool // from, to: nothing passes, and nobody is told
 	calls map[string]int     // answered, by method
+
+	// before may refuse a call, or do something first; nil: nothing.
+	before func(from, to, method string) error
 }
 
 func newWire() *wire {
@@ -48,6 +51,13 @@ func (w *wire) isCut(from, to string) bool {
 	return w.cuts[[2]string{from, to}]
 }
 
+// called is how often a method was answered.
+func (w *wire) called(method string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[method]
+}
+
 // wirePort is a Port.
 type wirePort struct {
 	wire    *wire
@@ -66,10 +76,14 @@ type wirePort struct {
 func (w *wire) listen(host string, self func() peer.Identity) *wirePort {
 	p := &wirePort{wire: w, host: host, self: self, conns: make(chan net.Conn), methods: map[string]peer.Handler{}, open: map[string]bool{}}
 	p.closed, p.close = context.WithCancel(context.Background())
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ports[host] = p
 	return p
+}
+
+// serve makes the port reachable, after its methods are registered.
+func (p *wirePort) serve() {
+	p.wire.mu.Lock()
+	defer p.wire.mu.Unlock()
+	p.wire.ports[p.host] = p
 }
 
 // end breaks every connection, as the end of a process does.
@@ -149,6 +163,14 @@ func (p *wirePort) Call(ctx context.Context, to peer.Address, method string, in,
 	handle := other.methods[method]
 	if handle == nil || !other.open[method] && from.Cluster != other.self().Cluster {
 		return &peer.Unreachable{To: to, Err: fmt.Errorf("refused %s", method)}
+	}
+	p.wire.mu.Lock()
+	before := p.wire.before
+	p.wire.mu.Unlock()
+	if before != nil {
+		if err := before(p.host, to.Host, method); err != nil {
+			return &peer.Unreachable{To: to, Err: err}
+		}
 	}
 	raw, err := json.Marshal(in)
 	if err != nil {
