@@ -5,7 +5,6 @@ import (
 	"math"
 	"time"
 
-	"windlass/coordinator/board"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -23,12 +22,12 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	doc := &protocol.JobStatus{
 		JobID: row.ID, TaskID: row.ID, Status: row.Status, EndpointID: row.Target, Priority: row.Priority,
 		CreatedAt: protocol.Time(row.CreatedMs),
+		// Read before the rest, so that it never promises more than is shown.
+		Revision: s.deps.Board.Revision(row).String(),
 	}
-	revision := board.Revision{Index: row.Index, Attempt: row.Attempt}
 	switch {
 	case row.Lease != nil:
 		soft := s.softOf(row)
-		revision.Seq = soft.Seq
 		s.addSoft(doc, &soft, inc)
 	case row.Status.Terminal():
 		addOutcome(doc, row, inc)
@@ -45,7 +44,6 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 		doc.CallbackURL = x.CallbackURL
 		doc.Tags = tagMap(x.Tags)
 	}
-	doc.Revision = revision.String()
 	return doc
 }
 

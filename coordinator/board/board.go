@@ -155,11 +155,19 @@ func (b *Board) Forget(job protocol.JobID) {
 	b.wake(job)
 }
 
-// Revision returns the revision of a row together with its soft state.
+// Revision returns the revision of a row together with its soft state. That of a
+// leased row is above everything that the leaders before showed of it, also while
+// nothing was heard of it since.
 func (b *Board) Revision(row *state.Job) Revision {
 	r := Revision{Index: row.Index, Attempt: row.Attempt}
-	if soft, ok := b.Get(row.ID, row.Attempt); ok && row.Lease != nil {
-		r.Seq = soft.Seq
+	if row.Lease == nil {
+		return r
+	}
+	if term := b.cfg.Term(); term > 0 {
+		r.Seq = stamp(term, 0)
+	}
+	if soft, ok := b.Get(row.ID, row.Attempt); ok {
+		r.Seq = max(r.Seq, soft.Seq)
 	}
 	return r
 }
