@@ -155,7 +155,7 @@ func (c *Config) blobDir() string {
 // Validate returns every mistake at once; each line names the field and what
 // to do.
 func (c *Config) Validate() error {
-	return errors.Join(slices.Concat(c.unsupported(), c.mistakes(), c.tlsMistakes())...)
+	return errors.Join(slices.Concat(c.mistakes(), c.tlsMistakes())...)
 }
 
 func (c *Config) mistakes() []error {
@@ -202,17 +202,6 @@ func (c *Config) mistakes() []error {
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil {
 		bad("log.level is %q: set it to debug, info, warn or error", c.Log.Level)
-	}
-	return errs
-}
-
-// unsupported finds what a later version serves.
-func (c *Config) unsupported() []error {
-	var errs []error
-	refuse := func(set bool, field, remedy string) {
-		if set {
-			errs = append(errs, fmt.Errorf("%s is not supported by this version: %s", field, remedy))
-		}
 	}
 	return errs
 }
