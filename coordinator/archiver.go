@@ -89,8 +89,10 @@ func (c *Coordinator) openArchive(nowMs func() int64) (*archive.Archive, error) 
 }
 
 // keepArchive is the archiver's leadership.
-func (c *Coordinator) keepArchive(ctx context.Context) {
-	a := &archiver{
+func (c *Coordinator) keepArchive(ctx context.Context) { c.newArchiver().run(ctx) }
+
+func (c *Coordinator) newArchiver() *archiver {
+	return &archiver{
 		after: c.cfg.Archive.After.Std(), keep: c.cfg.Archive.Keep.Std(), count: c.cfg.Archive.Count, tick: archiveTick,
 		store: c.store, blobs: c.blobs.store, archive: c.archive,
 		propose: c.node.Proposer().Propose, nowMs: c.node.Clock().NowMs,
@@ -98,7 +100,6 @@ func (c *Coordinator) keepArchive(ctx context.Context) {
 			c.log.Warn().Err(err).Msg("ended jobs could not be archived yet: they stay in memory")
 		},
 	}
-	a.run(ctx)
 }
 
 // run does passes until ctx ends.

@@ -180,11 +180,12 @@ func TestMemoryIsBounded(t *testing.T) {
 	_, err = s.submit(t, -2, size)
 	memoryFull(t, err) // what ended is still shown
 
-	s.cfg.Archive.Keep = 0 // the minute that an operator must leave it is too long here
+	a := s.newArchiver()
+	a.keep = 0 // the minute that an operator must leave it is too long here
 	for s.node.Clock().NowMs() <= s.store.View().ClockMs() {
 		runtime.Gosched()
 	}
-	if err := s.evictExpired(t.Context()); err != nil {
+	if err := a.expire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.submit(t, -3, size); err != nil {
