@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick soak gen fmt lint race vet nvml clean
+.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick compat soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -35,6 +35,7 @@ vet:
 	CGO_ENABLED=0 go vet ./...
 	CGO_ENABLED=0 go vet -tags=$(TAGS),clients ./...
 	CGO_ENABLED=0 go vet -tags=$(TAGS),chaos ./coordinator/consensus ./cmd/windlass
+	CGO_ENABLED=0 go vet -tags=$(TAGS),compat ./scripts/compat
 
 lint:
 	CGO_ENABLED=0 go test ./scripts/lint
@@ -60,7 +61,10 @@ chaos-quick: bin/windlass-chaos # those that fit into three minutes
 soak: bin/windlass-chaos ## the same for SOAK (8h), in another order each round
 	go run ./scripts/chaos -set all -soak $(or $(SOAK),8h)
 
-verify: chaos-quick ## what CI runs on top of the tests
+compat: ## this version and the one before in one cluster, rolling, under load
+	CGO_ENABLED=0 go test -tags=$(TAGS),compat -count=1 ./scripts/compat
+
+verify: chaos-quick compat ## what CI runs on top of the tests
 
 bench: build ## costs per job; see docs/performance.md
 	go run ./scripts/bench
