@@ -86,7 +86,7 @@ func runFailover(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return print(o.out, fmt.Sprintf("failover, %d coordinators, %d agents that hold a job each, leader killed", len(s.nodes), o.agents),
+	return print(o.out, fmt.Sprintf("failover, %d coordinators, %d agents that hold a job each, leader killed", o.nodes, o.agents),
 		row{"first submit taken after", submitted.Round(time.Millisecond).String()},
 		row{"all agents parked again after", parked.Round(time.Millisecond).String()},
 		row{"CPU of the new leader meanwhile", fmt.Sprintf("%.2f of a core", core)},
