@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"windlass/protocol"
@@ -25,6 +26,11 @@ type Operator interface {
 	Leave(ctx context.Context) error
 	// Join gives a node that waits for its cluster more addresses to ask.
 	Join(addresses []string) error
+	// Save returns a snapshot of everything that was acknowledged before the
+	// call, and its size, on the leader.
+	Save(ctx context.Context) (io.ReadCloser, int64, error)
+	// Restore replaces the state of the cluster, on the leader.
+	Restore(ctx context.Context, snapshot io.Reader) (protocol.ClusterRestored, error)
 	// Debug says what this node knows about itself.
 	Debug() protocol.ClusterDebug
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,37 @@ func (f *fakeOperator) Remove(_ context.Context, s string) error   { return f.no
 func (f *fakeOperator) Leave(context.Context) error                { return f.note("leave") }
 func (f *fakeOperator) Join(a []string) error                      { return f.note("join", strings.Join(a, ",")) }
 func (f *fakeOperator) Debug() protocol.ClusterDebug               { return protocol.ClusterDebug{Node: "srv_a"} }
+
+func (f *fakeOperator) Save(context.Context) (io.ReadCloser, int64, error) {
+	return io.NopCloser(strings.NewReader("snapshot")), int64(len("snapshot")), f.note("save")
+}
+
+func (f *fakeOperator) Restore(_ context.Context, r io.Reader) (protocol.ClusterRestored, error) {
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return protocol.ClusterRestored{}, err
+	}
+	return protocol.ClusterRestored{Index: 7}, f.note("restore", string(raw))
+}
+
+func TestSnapshotsTravel(t *testing.T) {
+	w := newWorld(t)
+	op := &fakeOperator{}
+	w.server.deps.Operator = op
+	if a := w.get("/v2/cluster/snapshot"); a.status != 200 || string(a.body) != "snapshot" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	for _, id := range []string{"", "?cluster=cluster_other"} {
+		if a := w.post("/v2/cluster/restore"+id, "snapshot"); a.status != 422 {
+			t.Errorf("%q: %d %s", id, a.status, a.body)
+		}
+	}
+	large := strings.Repeat("s", 1<<20) // arrives in pieces
+	var out protocol.ClusterRestored
+	if w.post("/v2/cluster/restore?cluster=cluster_test", large).json(t, &out); out.Index != 7 || op.calls[len(op.calls)-1] != "restore "+large {
+		t.Errorf("%+v", out)
+	}
+}
 
 func TestClusterAdministration(t *testing.T) {
 	w := newWorld(t)

@@ -81,6 +81,8 @@ func (s *Server) routes() []*route {
 		{"POST", "/v2/cluster/remove", "removeMember", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.removeMember},
 		{"POST", "/v2/cluster/leave", "leaveCluster", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.leaveCluster},
 		{"POST", "/v2/cluster/join", "joinCluster", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.joinCluster},
+		{"GET", "/v2/cluster/snapshot", "saveSnapshot", auth.ClusterAdmin, rateNone, noBody, snapshotTime, s.saveSnapshot},
+		{"POST", "/v2/cluster/restore", "restoreSnapshot", auth.ClusterAdmin, rateNone, maxSnapshot, snapshotTime, s.restoreSnapshot},
 		{"GET", "/v2/cluster/debug", "clusterDebug", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterDebug},
 
 		{"POST", protocol.PathRegister, "agentRegister", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentRegister},
