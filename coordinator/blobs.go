@@ -134,9 +134,9 @@ func (b *blobs) collect(ctx context.Context, c *Coordinator) {
 
 // namedBlobs calls name for every blob that the state needs, after everything
 // that was acknowledged before the call is in it. It returns the state that it
-// read.
+// read; with an error beside it, only what archived jobs name is incomplete.
 func (c *Coordinator) namedBlobs(ctx context.Context, name func(blob.Digest)) (*state.View, error) {
-	if err := c.node.VerifyLeader(ctx); err != nil {
+	if err := c.forward.Barrier(ctx); err != nil {
 		return nil, err
 	}
 	view := c.store.View()
@@ -144,10 +144,10 @@ func (c *Coordinator) namedBlobs(ctx context.Context, name func(blob.Digest)) (*
 		jobBlobs(j, name)
 		return ctx.Err() == nil
 	})
-	for _, g := range view.Segments() {
-		name(g.SHA256)
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	return view, ctx.Err()
+	return view, c.archive.References(ctx, view, name)
 }
 
 // jobBlobs calls name for every blob that a job names.

@@ -66,9 +66,9 @@ func (f *filler) run(ctx context.Context) {
 		}
 		view, lacking, err := f.look(ctx)
 		switch {
-		case err != nil:
+		case view == nil:
 			pause(ctx, fillRetry) // no leader yet; nothing is known
-		case len(lacking) == 0:
+		case len(lacking) == 0 && err == nil:
 			wait = fillRetry
 			f.follow(ctx, view)
 		case f.fetch(ctx, lacking) > 0:
@@ -80,7 +80,8 @@ func (f *filler) run(ctx context.Context) {
 	}
 }
 
-// look returns what is lacking of everything that the state names.
+// look returns what is lacking of everything that the state names. An error
+// beside a view says that archived jobs may lack more.
 func (f *filler) look(ctx context.Context) (*state.View, []blob.Digest, error) {
 	lacking := map[blob.Digest]bool{}
 	var failed error
@@ -91,19 +92,22 @@ func (f *filler) look(ctx context.Context) (*state.View, []blob.Digest, error) {
 			lacking[d] = true
 		}
 	})
-	if err = errors.Join(err, failed); err != nil {
-		return nil, nil, err
+	if failed != nil || view == nil {
+		return nil, nil, errors.Join(err, failed)
 	}
 	f.missing.Store(int64(len(lacking)))
 	list := make([]blob.Digest, 0, len(lacking))
 	for d := range lacking {
 		list = append(list, d)
 	}
-	return view, list, nil
+	return view, list, err
 }
 
 // fetch brings what it can and returns how many came.
 func (f *filler) fetch(ctx context.Context, lacking []blob.Digest) int {
+	if len(lacking) == 0 {
+		return 0
+	}
 	f.log.Info().Int("missing", len(lacking)).Msg("payloads are fetched from the other coordinators")
 	var came atomic.Int64
 	var group errgroup.Group

@@ -39,9 +39,14 @@ func serve(t *testing.T, data string, change func(*Config)) served {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
+	cl, err := client.New(client.Config{Addrs: []string{"http://" + c.Addr().String()}, Key: "0123456789abcdef0123456789abcdef", Tries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var once sync.Once
 	end := func() {
 		once.Do(func() {
+			cl.Close()
 			cancel()
 			if err := <-done; err != nil {
 				t.Error(err)
@@ -50,11 +55,6 @@ func serve(t *testing.T, data string, change func(*Config)) served {
 	}
 	t.Cleanup(end)
 	<-c.Ready()
-	cl, err := client.New(client.Config{Addrs: []string{"http://" + c.Addr().String()}, Key: "0123456789abcdef0123456789abcdef", Tries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cl.Close)
 	return served{c, cl, end}
 }
 
