@@ -148,7 +148,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		c.forward.Register(c.port.Handle)
 	}
 	c.api, err = api.New(api.Deps{
-		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Keys: c.keys,
+		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Archive: c.archive, Keys: c.keys,
 		Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"windlass/coordinator/archive"
 	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/board"
@@ -30,6 +31,8 @@ type Deps struct {
 	Store *state.Store
 	Board *board.Board
 	Blobs blob.Store
+	// Archive has the ended jobs that are not in the table any more.
+	Archive *archive.Archive
 	// MissingBlobs is how many payloads this coordinator has yet to fetch from the
 	// others.
 	MissingBlobs func() int64

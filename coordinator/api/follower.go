@@ -46,9 +46,9 @@ func (f *follower) resume(row *state.Job, seen board.Revision) {
 // An id is sent only where everything up to it was sent, so that a stream that
 // breaks anywhere goes on without a hole.
 func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration, done bool) {
-	row := f.s.deps.Store.Job(f.job)
-	if row == nil {
-		return out, 0, true // evicted while it was watched
+	row, err := f.s.find(f.s.base, f.s.deps.Store.View(), f.job)
+	if row == nil || err != nil {
+		return out, 0, true // expired while it was watched, or unknown: the reader asks again
 	}
 	revision := f.s.deps.Board.Revision(row)
 	if !f.begun && !row.Status.Terminal() {

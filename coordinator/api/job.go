@@ -57,7 +57,12 @@ func (s *Server) control(c *call, write func(*state.Job) (*command.Command, erro
 		return err
 	}
 	if cmd != nil {
-		if row, err = s.changed(ctx, row, cmd); err != nil {
+		if cmd.GetReopen() != nil {
+			row, err = s.rerun(ctx, row, cmd)
+		} else {
+			row, err = s.changed(ctx, row, cmd)
+		}
+		if err != nil {
 			return err
 		}
 	}

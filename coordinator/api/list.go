@@ -47,22 +47,33 @@ func (s *Server) listJobs(c *call) error {
 	view, org, scanned := s.deps.Store.View(), c.who.Org, 0
 	var last protocol.JobID
 	more := false
-	view.Jobs(q.after, true, func(row *state.Job) bool {
-		if scanned == maxScan || len(page.Data) == q.limit {
+	err = s.newest(ctx, view, q.after, q.live(), func(row *state.Job, archived bool) bool {
+		if scanned >= maxScan || len(page.Data) == q.limit {
 			more = true
 			return false
 		}
-		scanned++
+		if scanned++; archived {
+			scanned += archiveScan - 1
+		}
 		last = row.ID
 		if row.Org == org && q.match(s, row) {
 			page.Data = append(page.Data, s.document(row, inc))
 		}
 		return true
 	})
-	if more {
+	if err != nil && len(page.Data) == 0 {
+		return err
+	}
+	if more || err != nil { // what is known is shown; the next page is the error
 		page.NextCursor = formatCursor(last)
 	}
 	return c.json(page)
+}
+
+// live reports whether only jobs that have not ended are asked for: none of them
+// is in the archive.
+func (q *listQuery) live() bool {
+	return len(q.statuses) > 0 && !slices.ContainsFunc(q.statuses, protocol.Status.Terminal)
 }
 
 func (q *listQuery) match(s *Server, row *state.Job) bool {

@@ -79,8 +79,8 @@ func (s *Server) await(ctx context.Context, row *state.Job, seen board.Revision,
 	defer timer.Stop()
 	lead, _ := s.deps.Cluster.Leads()
 	for {
-		if now := s.deps.Store.Job(row.ID); now == nil {
-			return row // evicted: what is known is the last that it was
+		if now, err := s.find(ctx, s.deps.Store.View(), row.ID); now == nil || err != nil {
+			return row // expired, or unknown: this is the last that it was
 		} else if row = now; s.deps.Board.Revision(row).Compare(seen) != 0 {
 			return row
 		}
@@ -157,8 +157,10 @@ func (c *call) job(ctx context.Context) (*state.Job, error) {
 	if err != nil {
 		return nil, jobNotFound(c.args[0])
 	}
-	if !c.stale && !c.s.leads() && !ended(c.s.deps.Store.Job(id)) {
-		return nil, errElsewhere
+	if view := c.s.deps.Store.View(); !c.stale && !c.s.leads() && !ended(view.Job(id)) {
+		if view.Job(id) != nil || !mayBeArchived(view, id) {
+			return nil, errElsewhere
+		}
 	}
 	row, err := c.row(ctx)
 	if err == nil && !c.stale && !c.s.leads() && !ended(row) {
@@ -180,7 +182,10 @@ func (c *call) row(ctx context.Context) (*state.Job, error) {
 	if err := c.barrier(ctx); err != nil {
 		return nil, err
 	}
-	row := c.s.deps.Store.Job(id)
+	row, err := c.s.find(ctx, c.s.deps.Store.View(), id)
+	if err != nil {
+		return nil, err
+	}
 	if row == nil || row.Org != c.who.Org {
 		return nil, jobNotFound(text)
 	}
@@ -223,10 +228,17 @@ func (s *Server) batchStatus(c *call) error {
 		return errElsewhere
 	}
 	out := protocol.BatchStatusResponse{Jobs: []protocol.JobStatus{}, Errors: []protocol.BatchError{}}
-	for _, text := range req.JobIDs {
-		id, err := protocol.ParseJobID(text)
-		row := view.Job(id)
-		if err != nil || row == nil || row.Org != c.who.Org {
+	rows := s.findAll(ctx, view, req.JobIDs)
+	for i, text := range req.JobIDs {
+		row, err := rows[i].row, rows[i].err
+		if e := (*protocol.Error)(nil); errors.As(err, &e) {
+			out.Errors = append(out.Errors, protocol.BatchError{JobID: text, Error: e.Code, Message: e.Message})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if row == nil || row.Org != c.who.Org {
 			text, _ = shown(text).(string)
 			out.Errors = append(out.Errors, protocol.BatchError{JobID: text, Error: protocol.CodeJobNotFound, Message: "Job " + text + " does not exist or has expired"})
 			continue

@@ -147,8 +147,8 @@ var errEnded = errors.New("the stream has ended")
 // here writes the events that this node knows; lost means that it is not the
 // leader any more.
 func (st *stream) here() (lost bool) {
-	row := st.s.deps.Store.Job(st.job)
-	if row == nil {
+	row, err := st.s.find(st.s.base, st.s.deps.Store.View(), st.job)
+	if row == nil || err != nil {
 		return false
 	}
 	f := &follower{s: st.s, job: row.ID}
@@ -211,7 +211,7 @@ func (f *follower) run(conn net.Conn) (lost bool) {
 		case <-f.s.base.Done():
 			return false
 		}
-		if !leads && !ended(f.s.deps.Store.Job(f.job)) {
+		if row := f.s.deps.Store.Job(f.job); !leads && row != nil && !ended(row) {
 			return true // it ran again before this began
 		}
 		out, wait, done := f.step(out, time.Now())

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"windlass/coordinator/archive"
 	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/board"
@@ -31,14 +32,15 @@ const testKey = "0123456789abcdef0123456789abcdef"
 // world is one coordinator without raft: everything is real but the log, which
 // applies at once.
 type world struct {
-	t      testing.TB
-	store  *state.Store
-	board  *board.Board
-	broker *broker.Broker
-	server *Server
-	log    *testLog
-	ln     *fasthttputil.InmemoryListener
-	http   *http.Client
+	t       testing.TB
+	store   *state.Store
+	board   *board.Board
+	broker  *broker.Broker
+	server  *Server
+	archive *archive.Archive
+	log     *testLog
+	ln      *fasthttputil.InmemoryListener
+	http    *http.Client
 
 	mu     sync.Mutex
 	leader *protocol.Error // what the broker of a follower answers
@@ -121,8 +123,11 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if w.archive, err = archive.New(archive.Config{Blobs: blobs, Keep: 30 * 24 * time.Hour, NowMs: nowMs}); err != nil {
+		t.Fatal(err)
+	}
 	w.server, err = New(Deps{
-		Store: w.store, Board: w.board, Blobs: blobs, MissingBlobs: func() int64 { return 0 }, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
+		Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
 		Write:   w.write,
 		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },

@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"windlass/coordinator/blob"
+	"windlass/coordinator/command"
+	"windlass/coordinator/fsm"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -163,6 +165,14 @@ func (a *Archive) job(ctx context.Context, g *state.Segment, id protocol.JobID) 
 			return a.decode(g, id, record)
 		}
 	}
+}
+
+// Recall returns the command that puts a job back in the table, as it was read
+// from the archive of the view.
+func Recall(view *state.View, j *state.Job) *command.Command {
+	return &command.Command{Op: &command.Command_Recall{Recall: &command.Recall{
+		Job: j.ID[:], Record: fsm.EncodeJob(j), Newest: view.Meta().Segment,
+	}}}
 }
 
 // Stats counts what the archive holds.
