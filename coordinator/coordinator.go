@@ -41,13 +41,14 @@ const exitGrace = 3 * time.Second
 // Options are what a caller in the same process hands over instead of having
 // it opened from the configuration. The zero value opens everything.
 type Options struct {
-	Listener net.Listener      // instead of http.listen
-	Keys     *auth.Keys        // instead of bootstrapKeyFile
-	Memory   *consensus.Memory // instead of data and peer.listen
-	Blobs    blob.Store        // instead of blob.dir
-	WallMs   func() int64      // the wall clock in unix ms; the machine's
-	Version  string            // shown by the API
-	Recent   func() []string   // newest lines of the log, for cluster debug; nil: none
+	Listener net.Listener             // instead of http.listen
+	Keys     *auth.Keys               // instead of bootstrapKeyFile
+	Memory   *consensus.Memory        // instead of data and peer.listen
+	Blobs    blob.Store               // instead of blob.dir
+	WallMs   func() int64             // the wall clock in unix ms; the machine's
+	Rewrite  func(host string) string // another host to dial for a peer; nil: the peer itself
+	Version  string                   // shown by the API
+	Recent   func() []string          // newest lines of the log, for cluster debug; nil: none
 }
 
 // Coordinator is one coordinator. New opens it and binds its addresses, Run
@@ -182,7 +183,7 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 		}
 		secure, err := c.cfg.peerTLS(log)
 		if err == nil {
-			c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, TLS: secure, Self: cfg.Directory.Self, Log: log})
+			c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, TLS: secure, Self: cfg.Directory.Self, Rewrite: opts.Rewrite, Log: log})
 		}
 		if err != nil {
 			return errors.Join(err, cfg.Directory.Close())
