@@ -19,7 +19,7 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	return a.nounCommand("cluster", "Look at the coordinators and change their cluster", nil,
 		a.clusterStatusCommand(), a.clusterJoinCommand(), a.clusterLeaveCommand(), a.clusterRemoveCommand(), a.clusterTransferCommand(),
-		a.clusterDebugCommand())
+		a.clusterSnapshotCommand(), a.clusterRecoverCommand(), a.clusterDebugCommand())
 }
 
 // clusterView is what `cluster status` shows: one coordinator, and all of them
