@@ -282,6 +282,14 @@ func (at *attempt) rewind() {
 	at.cursor, at.told = shim.Cursor{}, false
 }
 
+// retell makes the next report say again what is soft, to a coordinator that may
+// be another one. Its answer names the log lines and chunks that it lacks.
+func (at *attempt) retell() {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.cursor.Soft, at.told = shim.Cursor{}.Soft, false
+}
+
 // update is what the coordinator lacks of a live attempt. The cursor is moved
 // by acknowledge, when the answer came.
 func (at *attempt) update(limit int, now time.Time) (protocol.AttemptUpdate, shim.Cursor, bool) {

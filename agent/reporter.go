@@ -80,6 +80,7 @@ func (r *reporter) loop(ctx context.Context) {
 		default:
 			r.agent.log.Warn().Err(err).Msg("a report was not answered; will try again")
 			b.wait(ctx)
+			r.agent.retell()
 			r.dirty(true)
 		}
 	}

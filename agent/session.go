@@ -244,6 +244,9 @@ func (p *parker) once(ctx context.Context) bool {
 		}
 		return p.failed(ctx, err)
 	}
+	if p.failures > 0 {
+		a.retell()
+	}
 	p.failures = 0
 	p.backoff.reset()
 	a.obey(req, resp, took)
@@ -283,6 +286,18 @@ func (p *parker) failed(ctx context.Context, err error) bool {
 		return pause(ctx, retry.Jitter(time.Duration(p.spread)*time.Millisecond))
 	}
 	return p.backoff.wait(ctx)
+}
+
+// retell repeats what a coordinator keeps in memory, because the next one to
+// answer may have none of it.
+func (a *Agent) retell() {
+	held := a.table.list()
+	for _, at := range held {
+		at.retell()
+	}
+	if len(held) > 0 {
+		a.reporter.dirty(false)
+	}
 }
 
 func (p *parker) pace(ctx context.Context, req protocol.SyncRequest, resp protocol.SyncResponse, took time.Duration) {

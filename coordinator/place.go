@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -125,4 +126,11 @@ func (c *Coordinator) publicURL() string {
 		}
 	}
 	return scheme + net.JoinHostPort(host, port)
+}
+
+// Sever breaks this coordinator's connections to the others at once, as the end
+// of its process would, so that tests can end one without its taking leave. It
+// must still be stopped.
+func (c *Coordinator) Sever() error {
+	return errors.Join(c.node.Sever(), c.port.Close())
 }
