@@ -37,6 +37,8 @@ func assess(doc *protocol.ClusterMembers) {
 			alive++
 		}
 		switch {
+		case m.Server == "":
+			wrong("nobody has answered at %s yet: start the coordinator there, or correct join", m.Address)
 		case !m.Reachable:
 			wrong("%s at %s does not answer: start it, or replace it and remove it (`windlass cluster remove %s`)", m.Server, m.Address, m.Server)
 		case m.Role == protocol.RoleWaiting:

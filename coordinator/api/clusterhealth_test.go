@@ -26,8 +26,11 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		tolerates int
 		finding   string
 	}{
-		"all well":       {func([]protocol.ClusterMember) {}, true, 1, ""},
-		"one down":       {func(m []protocol.ClusterMember) { m[1].Reachable = false }, false, 0, "windlass cluster remove srv_b"},
+		"all well": {func([]protocol.ClusterMember) {}, true, 1, ""},
+		"one down": {func(m []protocol.ClusterMember) { m[1].Reachable = false }, false, 0, "windlass cluster remove srv_b"},
+		"nobody yet": {func(m []protocol.ClusterMember) {
+			m[1] = protocol.ClusterMember{Address: "h:7401", Role: protocol.RoleWaiting}
+		}, false, 0, "nobody has answered at h:7401"},
 		"learner":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleLearner }, false, 0, "does not vote yet"},
 		"waiting":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleWaiting }, false, 0, "in no cluster yet"},
 		"behind":         {func(m []protocol.ClusterMember) { m[2].Applied = 100 }, false, 1, "4900 entries behind"},
