@@ -74,15 +74,19 @@ func (c *checkpoints) current() consensus.Checkpoint {
 func (c *checkpoints) run(ctx context.Context) {
 	for pause(ctx, comparePeriod) {
 		if view := c.take(); view != nil {
-			c.hash(view)
+			c.hash(ctx, view)
 		}
 		c.compare()
 	}
 }
 
-// hash computes the digest of a view, which must not be kept.
-func (c *checkpoints) hash(view *state.View) {
-	sum := view.Digest()
+// hash computes the digest of a view, which must not be kept, unless ctx ends
+// before.
+func (c *checkpoints) hash(ctx context.Context, view *state.View) {
+	sum, ok := view.DigestUntil(ctx.Done())
+	if !ok {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// With the version of its encoding: nodes of two versions may not be able to

@@ -74,7 +74,7 @@ func TestDivergedNodeHalts(t *testing.T) {
 				return s.View()
 			}
 			other := newCheckpoints(nil, nil, nil, zerolog.Nop())
-			other.hash(at(theirs))
+			other.hash(t.Context(), at(theirs))
 			var text bytes.Buffer
 			f := &fakeMembers{digests: make(map[string]consensus.Checkpoint)}
 			views := []*state.View{at(mine)}
@@ -123,14 +123,14 @@ func TestLeaderProposesCheckpoints(t *testing.T) {
 		defer l.end()
 		l.endpoint(t)
 		time.Sleep(time.Second)
-		l.states.hash(l.store.TakeCheckpoint()) // followLeadership alone runs here
+		l.states.hash(t.Context(), l.store.TakeCheckpoint()) // followLeadership alone runs here
 		first := l.states.current()
 		if first.Index == 0 || !strings.HasPrefix(first.Digest, strconv.Itoa(state.DigestVersion)+":") {
 			t.Fatalf("after a second: %+v", first)
 		}
 		time.Sleep(checkpointPeriod)
 		synctest.Wait()
-		l.states.hash(l.store.TakeCheckpoint())
+		l.states.hash(t.Context(), l.store.TakeCheckpoint())
 		if now := l.states.current(); now.Index <= first.Index || now.Digest == "" {
 			t.Errorf("after %s: %+v", checkpointPeriod, now)
 		}

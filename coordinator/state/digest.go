@@ -17,7 +17,14 @@ const DigestVersion = 2
 // rows except the raft index and the clock, which move even when every command
 // of a batch is refused. Nodes with equal applied index have equal digests.
 func (v *View) Digest() [32]byte {
-	d := digest{h: sha256.New()}
+	sum, _ := v.DigestUntil(nil)
+	return sum
+}
+
+// DigestUntil is Digest, given up when done is closed: then it returns false. A
+// million jobs take a second or two.
+func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
+	d := digest{h: sha256.New(), buf: make([]byte, 0, digestBuffer)}
 	d.number(v.meta.Seq)
 	d.numbers(v.meta.Revision, v.meta.Segment)
 	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
@@ -32,24 +39,42 @@ func (v *View) Digest() [32]byte {
 	for _, g := range v.segments {
 		d.segment(g)
 	}
+	n := 0
 	for j := range rows[Job](v.tables, tableJobs, &protocol.JobID{}) {
 		d.job(j)
+		if n++; n%rowsPerTxn == 0 {
+			select {
+			case <-done:
+				return sum, false
+			default:
+			}
+		}
 	}
-	var sum [32]byte
+	d.flush()
 	d.h.Sum(sum[:0])
-	return sum
+	return sum, true
 }
+
+// digestBuffer gathers fields for the hash, which likes them in large pieces.
+const digestBuffer = 16 << 10
 
 // digest writes fields in an unambiguous form: numbers as 8 bytes, text with
 // its length, absent parts as a flag.
 type digest struct {
 	h   hash.Hash
-	buf [8]byte
+	buf []byte
 }
 
 func (d *digest) number(n uint64) {
-	binary.BigEndian.PutUint64(d.buf[:], n)
-	d.h.Write(d.buf[:])
+	if len(d.buf)+8 > digestBuffer {
+		d.flush()
+	}
+	d.buf = binary.BigEndian.AppendUint64(d.buf, n)
+}
+
+func (d *digest) flush() {
+	d.h.Write(d.buf)
+	d.buf = d.buf[:0]
 }
 
 func (d *digest) numbers(list ...uint64) {
@@ -60,12 +85,32 @@ func (d *digest) numbers(list ...uint64) {
 
 func (d *digest) bytes(b []byte) {
 	d.number(uint64(len(b)))
-	d.h.Write(b)
+	if len(d.buf)+len(b) > digestBuffer {
+		d.flush()
+	}
+	if len(b) > digestBuffer {
+		d.h.Write(b)
+		return
+	}
+	d.buf = append(d.buf, b...)
+}
+
+// text is bytes without a copy on the heap.
+func (d *digest) text(s string) {
+	if len(s) > digestBuffer/2 {
+		d.bytes([]byte(s))
+		return
+	}
+	d.number(uint64(len(s)))
+	if len(d.buf)+len(s) > digestBuffer {
+		d.flush()
+	}
+	d.buf = append(d.buf, s...)
 }
 
 func (d *digest) texts(list ...string) {
 	for _, s := range list {
-		d.bytes([]byte(s))
+		d.text(s)
 	}
 }
 

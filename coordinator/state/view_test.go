@@ -130,3 +130,21 @@ func TestImpossibleStatesPanic(t *testing.T) {
 		leases{}.remove(protocol.AgentID{1}, jobID(1))
 	})
 }
+
+// TestDigestIsGivenUp: whoever stops a coordinator does not wait for a hash.
+func TestDigestIsGivenUp(t *testing.T) {
+	s, e := withEndpoint(t)
+	txn := s.Begin()
+	for n := range rowsPerTxn {
+		txn.PutJob(queuedJob(e, n, 1))
+	}
+	txn.Commit(2)
+	done := make(chan struct{})
+	if sum, ok := s.View().DigestUntil(done); !ok || sum != s.View().Digest() {
+		t.Error("the digest differs from itself")
+	}
+	close(done)
+	if _, ok := s.View().DigestUntil(done); ok {
+		t.Error("the digest went on")
+	}
+}
