@@ -180,7 +180,9 @@ func TestPayloadsOutliveADisk(t *testing.T) {
 	}
 	defer func() {
 		for _, n := range c.nodes {
-			n.stop()
+			if n != nil {
+				n.stop()
+			}
 		}
 	}()
 	dead := c.leader()

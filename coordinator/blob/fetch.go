@@ -129,7 +129,7 @@ func (r *Replicated) ask(digest Digest, try func(Peer) error) error {
 		}
 	}
 	if unsure {
-		return fmt.Errorf("%w: %x: %w", ErrUnreachable, digest[:4], failed)
+		return fmt.Errorf("%w: %x: %v", ErrUnreachable, digest[:4], failed) // one that lacks it does not make it absent
 	}
 	return ErrNotFound
 }
