@@ -79,6 +79,9 @@ func (w *world) start(seats ...int) {
 		if cfg.Join == nil {
 			cfg.Join = w.hosts()[:min(3, len(w.seats))]
 		}
+		if cfg.Timeouts.Commit == 0 {
+			cfg.Timeouts.Commit = 100 * time.Millisecond // most of what an idle cluster costs a test
+		}
 		cfg.Log = zerolog.New(s.log)
 		f := &ledger{}
 		cfg.FSM = f
