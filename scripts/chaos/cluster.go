@@ -29,17 +29,17 @@ type arena struct {
 func episodes() []episode {
 	return []episode{
 		{"leader-kill", true, leaderKill},
-		{"leader-kill-before-store", true, killAt("store.before")},
+		{"leader-kill-before-store", false, killAt("store.before")},
 		{"leader-kill-after-store", true, killAt("store.after")},
-		{"leader-kill-before-apply", true, killAt("apply.before")},
+		{"leader-kill-before-apply", false, killAt("apply.before")},
 		{"leader-kill-after-apply", false, killAt("apply.after")},
 		{"leader-kill-in-snapshot", false, killAt("snapshot.write")},
-		{"follower-kill", true, followerKill},
+		{"follower-kill", false, followerKill},
 		{"all-kill", true, allKill},
 		{"leader-stop", true, leaderStop},
 		{"leader-isolated", true, leaderIsolated},
 		{"follower-isolated", false, followerIsolated},
-		{"oneway-leader-mute", true, leaderMute},
+		{"oneway-leader-mute", false, leaderMute},
 		{"oneway-leader-deaf", false, leaderDeaf},
 		{"oneway-to-follower", false, leaderToFollower},
 		{"partial-cut", false, partialCut},
@@ -53,8 +53,8 @@ func episodes() []episode {
 		{"wiped-disk", true, wipedDisk},
 		{"torn-tail", false, tornTail},
 		{"bit-flip", true, bitFlip},
-		{"clock-jump", true, clockJump},
-		{"rolling-restart", true, rollingRestart},
+		{"clock-jump", false, clockJump},
+		{"rolling-restart", false, rollingRestart},
 		{"snapshot-install", false, snapshotInstall},
 		{"restore-eio", false, restoreEIO},
 		{"same-key", true, sameKey},
@@ -76,6 +76,11 @@ const cooldown = time.Second
 // cluster runs faults, one after the other, in one cluster under one load, and
 // records one history. While it does, one agent is stopped past its leases.
 func cluster(ctx context.Context, b *bed) error {
+	for _, n := range b.nodes {
+		if err := n.strike("snapshot.entries", snapshotEntries); err != nil {
+			return err
+		}
+	}
 	if err := b.startAll(ctx); err != nil {
 		return err
 	}
@@ -104,6 +109,11 @@ func cluster(ctx context.Context, b *bed) error {
 	a.load.end()
 	return b.settle(ctx)
 }
+
+// snapshotEntries are the log entries between two snapshots here, and kept
+// behind one: a few seconds, so that every fault meets snapshots, and one who
+// was away needs one.
+const snapshotEntries = "256"
 
 // clusterAgents are enough that two serve the load while one is stopped.
 const clusterAgents = 3

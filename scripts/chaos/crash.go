@@ -40,40 +40,19 @@ func killAt(point string) func(context.Context, *arena) error {
 		if err != nil {
 			return err
 		}
-		if point == "snapshot.write" {
-			if err := a.smallSnapshots(ctx, n); err != nil {
-				return err
-			}
-			if n, _, err = a.leaderAnd(ctx); err != nil {
-				return err
-			}
+		if err := n.strike(point, "kill"); err != nil {
+			return err
 		}
-		over, err := a.outage(ctx, a.ofNodes(0, n), func() error {
-			if err := n.strike(point, "kill"); err != nil {
-				return err
-			}
-			return gone(ctx, n, healTime)
-		})
+		if err := gone(ctx, n, healTime); err != nil {
+			return err
+		}
+		over, err := a.outage(ctx, a.ofNodes(killLimit, n), func() error { return nil })
 		over()
 		if err != nil {
 			return err
 		}
 		return n.start(ctx)
 	}
-}
-
-// smallSnapshots makes one coordinator snapshot all the time, from its next
-// start on, which is now.
-func (a *arena) smallSnapshots(ctx context.Context, n *node) error {
-	if err := n.strike("snapshot.entries", "64"); err != nil {
-		return err
-	}
-	a.hit(a.name+" (prepared)", n.name)
-	n.kill()
-	if err := n.start(ctx); err != nil {
-		return err
-	}
-	return n.spare("snapshot.entries")
 }
 
 // followerKill: kill -9 of one that does not lead: nobody may notice (F2).
@@ -198,6 +177,8 @@ func sameKey(ctx context.Context, a *arena) error {
 	}
 	o := a.newOrder(50)
 	var all sync.WaitGroup
+	ctx, cancel := context.WithTimeout(ctx, outageTime)
+	defer cancel()
 	for i := range callers {
 		c := &caller{b: a.bed, name: fmt.Sprint("same-", i)}
 		all.Go(func() {
@@ -205,7 +186,7 @@ func sameKey(ctx context.Context, a *arena) error {
 				if c.submit(ctx, a.nodes[(i+k)%len(a.nodes)], o).Outcome == record.OK {
 					return
 				}
-				_ = pause(ctx, again)
+				_ = pause(ctx, callers*time.Millisecond) // together ten a second at each
 			}
 		})
 	}

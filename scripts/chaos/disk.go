@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -82,19 +83,14 @@ func voteEIO(ctx context.Context, a *arena) error {
 	v := others[0]
 	f := a.ofNodes(0, v, n)
 	f.Exit = v.name
-	over, err := a.outage(ctx, f, func() error {
-		if err := v.strike("vote.before", "eio"); err != nil {
-			return err
-		}
-		n.kill()
-		return nil
-	})
-	if err == nil {
-		// Two of three are gone now, so nobody leads until one is back.
-		err = errors.Join(gone(ctx, v, healTime), a.healthy(ctx))
+	over := a.fault(f)
+	defer over()
+	if err := v.strike("vote.before", "eio"); err != nil {
+		return err
 	}
-	over()
-	return err
+	n.kill()
+	// Two of three are gone then, so nobody leads until one is back.
+	return errors.Join(gone(ctx, v, healTime), a.healthy(ctx))
 }
 
 func (a *arena) eio(ctx context.Context, point string) error {
@@ -278,13 +274,21 @@ func snapshotInstall(ctx context.Context, a *arena) error {
 }
 
 // restoreEIO: the snapshot cannot be read to its end while it is installed
-// (F21): the coordinator ends rather than serve half of it.
+// (F21): half of it is never served, and the next try has all of it.
 func restoreEIO(ctx context.Context, a *arena) error {
-	return a.install(ctx, func(n *node) error { return n.strike("restore.read", "eio") })
+	var hit *node
+	err := a.install(ctx, func(n *node) error {
+		hit = n
+		return n.strike("restore.read", "eio")
+	})
+	if err == nil && hit.told("restore.read") {
+		err = errors.New("the run is invalid: no snapshot was read")
+	}
+	return err
 }
 
-// install takes a follower away while the others write snapshots that leave it
-// nothing to catch up from.
+// install takes a follower away while the others write several snapshots, which
+// leave it nothing to catch up from.
 func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	n, err := a.follower(ctx)
 	if err != nil {
@@ -293,12 +297,11 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	over := a.fault(a.ofNodes(0, n))
 	defer over()
 	n.kill()
-	for _, o := range a.others(n) {
-		if err := a.smallSnapshots(ctx, o); err != nil {
-			return err
-		}
-	}
 	if err := pause(ctx, cutTime); err != nil {
+		return err
+	}
+	installed, err := count(n.log, installedText)
+	if err != nil {
 		return err
 	}
 	if before != nil {
@@ -309,5 +312,20 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	if err := n.start(ctx); err != nil && before == nil {
 		return err
 	}
-	return errors.Join(n.spare("restore.read"), a.healthy(ctx))
+	if err := a.healthy(ctx); err != nil {
+		return err
+	}
+	again, err := count(n.log, installedText)
+	if err == nil && again == installed {
+		err = fmt.Errorf("the run is invalid: %s needed no snapshot", n.name)
+	}
+	return err
+}
+
+// installedText is what raft says when it has taken a snapshot from a leader.
+const installedText = "Installed remote snapshot"
+
+func count(file, text string) (int, error) {
+	all, err := readFile(file)
+	return strings.Count(all, text), err
 }

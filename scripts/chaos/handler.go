@@ -69,7 +69,7 @@ func work(out io.Writer, m message, t task) int {
 	time.Sleep(time.Duration(t.Ms) * time.Millisecond)
 	switch t.Mode {
 	case "fail-once":
-		if n, err := count(t.N); err == nil && n == 1 {
+		if n, err := startsOf(t.N); err == nil && n == 1 {
 			_ = journal(m, t, "error")
 			say(out, id, "error", map[string]any{"code": "FIRST_TRY", "message": "fails once", "retryable": true})
 			return -1
@@ -135,7 +135,7 @@ func starts(file string) ([]int, error) {
 	return out, err
 }
 
-func count(n int) (int, error) {
+func startsOf(n int) (int, error) {
 	all, err := starts(os.Getenv(startsEnv))
 	c := 0
 	for _, v := range all {

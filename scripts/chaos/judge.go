@@ -44,10 +44,33 @@ func (b *bed) settle(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	if ctx.Err() == nil {
-		b.log.Settled()
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
-	return errors.Join(errors.Join(errs...), b.finals(ctx))
+	if err := b.idle(ctx); err != nil {
+		return err
+	}
+	b.log.Settled()
+	return b.finals(ctx)
+}
+
+// idle waits until no job is left that nobody was told about. Whether one is
+// stuck is the checker's to say, so it waits no longer than jobs may take here.
+func (b *bed) idle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	for {
+		n, err := b.leader(ctx)
+		if err != nil {
+			return err
+		}
+		if s, err := n.status(ctx, false); err == nil && s.Jobs.Queued+s.Jobs.Running == 0 {
+			return nil
+		}
+		if pause(ctx, 5*readyLook) != nil {
+			return nil
+		}
+	}
 }
 
 // settlers wait side by side for jobs to end.

@@ -15,7 +15,10 @@ import (
 	"windlass/scripts/chaos/record"
 )
 
-// coordinatorKill: kill -9, twenty times in a row, at random moments, while
+// soloKills are the kills of a coordinator that is alone.
+const soloKills = 10
+
+// coordinatorKill: kill -9, ten times in a row, at random moments, while
 // jobs are queued and running. Every acknowledged job ends with the right
 // output and none starts twice, because its agent lived.
 func coordinatorKill(ctx context.Context, b *bed) error {
@@ -27,7 +30,7 @@ func coordinatorKill(ctx context.Context, b *bed) error {
 	if err := l.warm(ctx); err != nil {
 		return err
 	}
-	for range 20 {
+	for range soloKills {
 		if err := pause(ctx, time.Duration(50+b.rand.IntN(600))*time.Millisecond); err != nil {
 			return err
 		}

@@ -33,12 +33,12 @@ type known struct {
 const (
 	submitters  = 6                       // clients that submit, side by side, so that a fault meets submits in every stage
 	readers     = 3                       // clients that read what others submitted
-	submitPace  = 60 * time.Millisecond   // between two submits of a client: 100 a second together, of which a loaded machine makes fewer
+	submitPace  = 100 * time.Millisecond  // between two submits of a client: 60 a second together, of which a loaded machine makes fewer
 	readPace    = 25 * time.Millisecond   // between two reads of a client
 	recentJobs  = 128                     // jobs that readers choose from
 	cancelShare = 0.06                    // of acknowledged jobs
 	abandon     = 0.3                     // of submits without success, so that refusals and doubts stand for themselves
-	longest     = 200                     // ms that a job takes at most
+	longest     = 100                     // ms that a job takes at most
 	minRate     = 15.0                    // acknowledged submits a second without which a fault proves nothing
 	rateTime    = 1500 * time.Millisecond // over which the rate is taken
 )

@@ -37,7 +37,7 @@ func scenarios() []scenario {
 		{"runtime-kill", 1, true, runtimeKill},
 		{"reply-lost", 1, true, replyLost},
 		{"clients-leave", 1, true, clientsLeave},
-		{"disk-full", 1, true, diskFull},
+		{"disk-full", 1, false, diskFull},
 		{"strict-order", 1, true, strictOrder},
 		{"power-loss", 3, false, powerLoss},
 		{"overload", 3, false, overload},

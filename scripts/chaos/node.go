@@ -161,6 +161,12 @@ func (n *node) strike(point, how string) error {
 	return os.Rename(tmp, filepath.Join(n.faults, point))
 }
 
+// told reports whether what strike said has not happened yet.
+func (n *node) told(point string) bool {
+	_, err := os.Stat(filepath.Join(n.faults, point))
+	return err == nil
+}
+
 // spare takes back what strike said.
 func (n *node) spare(point string) error {
 	err := os.Remove(filepath.Join(n.faults, point))
@@ -185,8 +191,32 @@ func (b *bed) healthy(ctx context.Context) error {
 				return fmt.Errorf("the cluster did not heal: %w", err)
 			}
 		}
-		return nil
+		return b.whole(ctx)
 	})
+}
+
+// whole waits until every coordinator may vote: one that came back empty is a
+// learner first, and a fault on top of that would be one too many.
+func (b *bed) whole(ctx context.Context) error {
+	if len(b.nodes) == 1 {
+		return nil
+	}
+	for {
+		var m protocol.ClusterMembers
+		err := b.nodes[0].get(ctx, "/v2/cluster/members", &m)
+		voters := 0
+		for _, one := range m.Members {
+			if one.Role == protocol.RoleVoter || one.Role == protocol.RoleLeader {
+				voters++
+			}
+		}
+		if err == nil && m.Healthy && voters == len(b.nodes) {
+			return nil
+		}
+		if perr := pause(ctx, 5*readyLook); perr != nil {
+			return fmt.Errorf("the cluster is not whole again: %v %w", m.Findings, errors.Join(err, perr))
+		}
+	}
 }
 
 // healTime bounds how long a cluster with nothing broken any more may need.
