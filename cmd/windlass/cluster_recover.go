@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,13 +44,13 @@ everything that its log holds. The others start with empty data directories and 
 		if survey {
 			return a.printSurvivors(found)
 		}
-		best := slices.MaxFunc(found, func(x, y survivor) int { return x.Compare(y.Survey) })
+		best := slices.MaxFunc(found, func(x, y survivor) int { return x.compare(y) })
 		a.sayf("%s\n", comparison(found, best))
 		chosen, err := choose(found, best, force)
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(*yes, chosen.ServerID, consequence(found, chosen)); err != nil {
+		if err := a.confirm(*yes, chosen.Server, consequence(found, chosen)); err != nil {
 			return err
 		}
 		log, err := a.newLogger("error", "json")
@@ -60,7 +61,7 @@ everything that its log holds. The others start with empty data directories and 
 			return err
 		}
 		a.sayf("%s is the only voter of a new cluster now.\nNext: start it with the configuration that it had. On every other coordinator move the data directory away, "+
-			"then start it: it joins as a new one.\n", chosen.ServerID)
+			"then start it: it joins as a new one.\n", chosen.Server)
 		return nil
 	}
 	return cmd
@@ -68,9 +69,34 @@ everything that its log holds. The others start with empty data directories and 
 
 // survivor is one data directory, or what a survey said of one elsewhere.
 type survivor struct {
-	consensus.Survey
-	From string `json:"from"` // as named on the command line
-	dir  string // "" when it is elsewhere
+	From          string          `json:"from"` // as named on the command line
+	Server        string          `json:"server"`
+	Cluster       string          `json:"cluster"`
+	LastTerm      uint64          `json:"lastTerm"` // of the newest entry
+	LastIndex     uint64          `json:"lastIndex"`
+	SnapshotIndex uint64          `json:"snapshotIndex"`
+	Voters        []survivorVoter `json:"voters"` // of the newest configuration in its log
+	dir           string          // "" when it is elsewhere
+}
+
+type survivorVoter struct {
+	Server  string `json:"server"`
+	Address string `json:"address"`
+}
+
+// compare is positive when s has more than o, by the rule for votes.
+func (s survivor) compare(o survivor) int {
+	return cmp.Or(cmp.Compare(s.LastTerm, o.LastTerm), cmp.Compare(s.LastIndex, o.LastIndex))
+}
+
+func newSurvivor(from, dir string, s consensus.Survey) survivor {
+	out := survivor{From: from, dir: dir, Server: s.ServerID, Cluster: s.ClusterID, LastTerm: s.LastTerm, LastIndex: s.LastIndex, SnapshotIndex: s.SnapshotIndex}
+	for _, v := range s.Servers {
+		if v.Voter {
+			out.Voters = append(out.Voters, survivorVoter{v.Server, v.Host})
+		}
+	}
+	return out
 }
 
 func readSurvivors(given []string) ([]survivor, error) {
@@ -92,7 +118,7 @@ func readSurvivors(given []string) ([]survivor, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, survivor{s, path, dir})
+			out = append(out, newSurvivor(path, dir, s))
 		default:
 			list, err := readSurvey(path)
 			if err != nil {
@@ -102,14 +128,14 @@ func readSurvivors(given []string) ([]survivor, error) {
 		}
 	}
 	for i, s := range out {
-		if s.LastIndex == 0 || s.ClusterID == "" {
+		if s.LastIndex == 0 || s.Cluster == "" {
 			return nil, usagef("%s was in no cluster: there is nothing to recover from it", s.From)
 		}
-		if s.ClusterID != out[0].ClusterID {
-			return nil, usagef("%s was in cluster %s and %s in %s: name survivors of one cluster", out[0].From, out[0].ClusterID, s.From, s.ClusterID)
+		if s.Cluster != out[0].Cluster {
+			return nil, usagef("%s was in cluster %s and %s in %s: name survivors of one cluster", out[0].From, out[0].Cluster, s.From, s.Cluster)
 		}
-		if slices.ContainsFunc(out[:i], func(o survivor) bool { return o.ServerID == s.ServerID }) {
-			return nil, usagef("coordinator %s is named twice", s.ServerID)
+		if slices.ContainsFunc(out[:i], func(o survivor) bool { return o.Server == s.Server }) {
+			return nil, usagef("coordinator %s is named twice", s.Server)
 		}
 	}
 	return out, nil
@@ -133,7 +159,7 @@ func readSurvey(path string) ([]survivor, error) {
 func (a *app) printSurvivors(found []survivor) error {
 	names := make([]string, len(found))
 	for i, s := range found {
-		names[i] = s.ServerID
+		names[i] = s.Server
 	}
 	return a.print(view{doc: found, names: names, table: func(w io.Writer) { survivorTable(w, found) }})
 }
@@ -141,28 +167,24 @@ func (a *app) printSurvivors(found []survivor) error {
 func survivorTable(w io.Writer, found []survivor) {
 	rows := make([]table.Row, len(found))
 	for i, s := range found {
-		rows[i] = table.Row{s.ServerID, s.From, s.LastTerm, s.LastIndex, s.SnapshotIndex, len(voters(s))}
+		rows[i] = table.Row{s.Server, s.From, s.LastTerm, s.LastIndex, s.SnapshotIndex, len(s.Voters)}
 	}
 	writeTable(w, table.Row{"SERVER", "FROM", "LAST TERM", "LAST INDEX", "SNAPSHOT", "VOTERS KNOWN"}, rows)
-}
-
-func voters(s survivor) []consensus.SurveyServer {
-	return slices.DeleteFunc(slices.Clone(s.Servers), func(v consensus.SurveyServer) bool { return !v.Voter })
 }
 
 // comparison says who has most, and how much less the others have.
 func comparison(found []survivor, best survivor) string {
 	var b strings.Builder
 	survivorTable(&b, found)
-	fmt.Fprintf(&b, "\nStart from %s (%s): its log is the newest, up to entry %d of term %d.", best.ServerID, best.From, best.LastIndex, best.LastTerm)
+	fmt.Fprintf(&b, "\nStart from %s (%s): its log is the newest, up to entry %d of term %d.", best.Server, best.From, best.LastIndex, best.LastTerm)
 	for _, s := range found {
-		if s.ServerID == best.ServerID {
+		if s.Server == best.Server {
 			continue
 		}
 		if s.LastTerm == best.LastTerm {
-			fmt.Fprintf(&b, " %s lacks %d entries of it.", s.ServerID, best.LastIndex-s.LastIndex)
+			fmt.Fprintf(&b, " %s lacks %d entries of it.", s.Server, best.LastIndex-s.LastIndex)
 		} else {
-			fmt.Fprintf(&b, " %s ends in the older term %d.", s.ServerID, s.LastTerm)
+			fmt.Fprintf(&b, " %s ends in the older term %d.", s.Server, s.LastTerm)
 		}
 	}
 	return b.String()
@@ -178,11 +200,11 @@ func choose(found []survivor, best survivor, force bool) (survivor, error) {
 	if len(here) == 0 {
 		return refused("nothing was done: no data directory is on this machine: run this where %s is", best.From)
 	}
-	chosen := slices.MaxFunc(here, func(x, y survivor) int { return x.Compare(y.Survey) })
-	if all, have := len(voters(best)), surviving(found, best); have > all/2 && !force {
+	chosen := slices.MaxFunc(here, func(x, y survivor) int { return x.compare(y) })
+	if all, have := len(best.Voters), surviving(found, best); have > all/2 && !force {
 		return refused("nothing was done: %d of %d voters survive, a majority: start them as they are and nothing is lost, then replace the others", have, all)
 	}
-	if chosen.Compare(best.Survey) < 0 && !force {
+	if chosen.compare(best) < 0 && !force {
 		return refused("nothing was done: %s has more: run this on its machine", best.From)
 	}
 	return chosen, nil
@@ -191,8 +213,8 @@ func choose(found []survivor, best survivor, force bool) (survivor, error) {
 // surviving counts the voters that are still there.
 func surviving(found []survivor, best survivor) int {
 	n := 0
-	for _, v := range voters(best) {
-		if slices.ContainsFunc(found, func(s survivor) bool { return s.ServerID == v.Server }) {
+	for _, v := range best.Voters {
+		if slices.ContainsFunc(found, func(s survivor) bool { return s.Server == v.Server }) {
 			n++
 		}
 	}
@@ -201,9 +223,9 @@ func surviving(found []survivor, best survivor) int {
 
 // consequence says in numbers what starting over means.
 func consequence(found []survivor, chosen survivor) string {
-	all, have := len(voters(chosen)), surviving(found, chosen)
+	all, have := len(chosen.Voters), surviving(found, chosen)
 	return fmt.Sprintf("%d of %d voters are lost; a commit needed %d. What was acknowledged and reached only lost ones is lost: it cannot be counted here, and is "+
 		"what was committed after entry %d (term %d). What is in the log of %s up to that entry becomes true, also the end of it that may never have been acknowledged.\n"+
 		"The cluster %s ends: a lost coordinator that comes back must not be started with its old data.",
-		all-have, all, all/2+1, chosen.LastIndex, chosen.LastTerm, chosen.ServerID, chosen.ClusterID)
+		all-have, all, all/2+1, chosen.LastIndex, chosen.LastTerm, chosen.Server, chosen.Cluster)
 }
