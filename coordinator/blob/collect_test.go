@@ -178,7 +178,7 @@ func TestCollectorRacesWithSubmits(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	for range 4 {
 		submitters.Go(func() {
-			for range 300 {
+			for range 100 {
 				gate.RLock()
 				digest, _, err := d.Put(ctx, readerOf(fmt.Sprint("payload ", rand.N(8))), nil, 1<<20)
 				if err != nil {
