@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick compat soak gen fmt lint race vet nvml clean
+.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick sim teeth compat soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -64,7 +64,13 @@ soak: bin/windlass-chaos ## the same for SOAK (8h), in another order each round
 compat: ## this version and the one before in one cluster, rolling, under load
 	CGO_ENABLED=0 go test -tags=$(TAGS),compat -count=1 ./scripts/compat
 
-verify: chaos-quick compat ## what CI runs on top of the tests
+sim: ## the replicated core in virtual time for SIM (60s), from SEED
+	CGO_ENABLED=0 go run ./scripts/sim -for $(or $(SIM),60s) -seed $(or $(SEED),1)
+
+teeth: ## bugs that the tests must catch, one after the other
+	CGO_ENABLED=0 go run ./scripts/teeth
+
+verify: chaos-quick sim teeth compat ## what CI runs on top of the tests
 
 bench: build ## costs per job; see docs/performance.md
 	go run ./scripts/bench
