@@ -19,7 +19,7 @@ func TestAReadNeedsAMajority(t *testing.T) {
 		for _, i := range w.others(lead) {
 			w.kill(i)
 		}
-		time.Sleep(clusterLease / 2) // nothing that they answered before is under way any more
+		<-time.After(clusterLease / 2) // nothing that they answered before is under way any more
 		if !w.seats[lead].IsLeader() {
 			t.Fatal("the leader knows already: the test would prove nothing")
 		}

@@ -62,7 +62,7 @@ func TestLayersInsideCoordinator(t *testing.T) {
 // TestLibrariesStayInTheirPlace holds DESIGN 1: who may know which library.
 func TestLibrariesStayInTheirPlace(t *testing.T) {
 	homes := map[string][]string{
-		"github.com/hashicorp/raft":      {"coordinator/consensus", "coordinator/fsm"},
+		"github.com/hashicorp/raft":      {"coordinator/consensus", "coordinator/fsm", "scripts/sim"},
 		"github.com/hashicorp/raft-wal":  {"coordinator/consensus"},
 		"github.com/hashicorp/go-memdb":  {"coordinator/state"},
 		"github.com/valyala/fasthttp":    {"coordinator/api", "coordinator/peer"},
