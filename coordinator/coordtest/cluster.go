@@ -40,8 +40,10 @@ type Node struct {
 	// Client asks this node alone, once.
 	Client *client.Client
 
-	t    testing.TB
-	cfg  coordinator.Config
+	t     testing.TB
+	cfg   coordinator.Config
+	ahead time.Duration // of the wall clock, before the machine's
+
 	mu   sync.Mutex
 	co   *coordinator.Coordinator // nil while it does not run
 	api  *wire
@@ -198,7 +200,9 @@ func (n *Node) Start() {
 	}
 	api := &wire{Listener: ln, t: n.t, conns: make(map[net.Conn]struct{})}
 	log := zerolog.New(zerolog.NewTestWriter(n.t)).Level(zerolog.WarnLevel)
-	co, err := coordinator.NewWith(n.cfg, coordinator.Options{Listener: api, Keys: keys, Version: "test"}, log)
+	co, err := coordinator.NewWith(n.cfg, coordinator.Options{
+		Listener: api, Keys: keys, Version: "test", WallMs: func() int64 { return time.Now().Add(n.ahead).UnixMilli() },
+	}, log)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -212,6 +216,19 @@ func (n *Node) Start() {
 		cancel()
 		return <-done
 	}
+}
+
+// Sleep stops all nodes and starts them again when d has passed by their clocks.
+func (p *Peers) Sleep(d time.Duration) {
+	p.t.Helper()
+	for _, n := range p.Nodes {
+		n.Stop()
+		n.ahead += d
+	}
+	for _, n := range p.Nodes {
+		n.Start()
+	}
+	p.Leader()
 }
 
 // Stop ends the node in order, as SIGTERM does.
