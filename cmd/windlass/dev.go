@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"windlass/agent"
-	"windlass/coordinator"
 	"windlass/coordinator/auth"
 	"windlass/inference/builtin"
 	"windlass/inference/command"
@@ -40,10 +39,11 @@ const (
 )
 
 type devOptions struct {
-	http  string
-	data  string
-	key   string
-	level string
+	http         string
+	data         string
+	key          string
+	level        string
+	coordinators int
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -53,8 +53,12 @@ func (a *app) devCommand() *cobra.Command {
 		Long: `Run a coordinator, an agent and sample endpoints in one process, until Ctrl-C.
 
 Without --data everything is gone at the end. The default address moves to the next free port; an
-address given with --http that is taken is an error.`,
+address given with --http that is taken is an error.
+
+With --coordinators 3 they form a cluster as three hosts would: any of them answers, and every write is on two
+disks before it is acknowledged. The first serves at the address above, the others at the next free ports.`,
 		Example: `  windlass dev
+  windlass dev --coordinators 3
   windlass dev --data ./data --http 127.0.0.1:8080`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), opts) },
 	}
@@ -62,23 +66,24 @@ address given with --http that is taken is an error.`,
 	f.StringVar(&opts.http, "http", "", fmt.Sprintf("address to serve on (default %s:%d or the next free port)", devHost, devPort))
 	f.StringVar(&opts.data, "data", "", "directory to keep data in (default a temporary one, removed at the end)")
 	f.StringVar(&opts.key, "api-key", "", fmt.Sprintf("the only key accepted, at least %d characters (default a new one)", auth.MinKeyLength))
+	f.IntVar(&opts.coordinators, "coordinators", 1, "how many coordinators to run")
 	f.StringVar(&opts.level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
 }
 
-// devServer is a coordinator and an agent in one process; they meet over the
+// devServer is coordinators and an agent in one process; they meet over the
 // HTTP API as on different hosts.
 type devServer struct {
-	app         *app
-	log         zerolog.Logger
-	data        string
-	temporary   bool
-	key         string
-	url         string
-	client      *client.Client
-	coordinator *part
-	agent       *part
-	drain       func(context.Context) error
+	app          *app
+	log          zerolog.Logger
+	data         string
+	temporary    bool
+	key          string
+	urls         []string
+	client       *client.Client
+	coordinators []*part
+	agent        *part
+	drain        func(context.Context) error
 }
 
 func (a *app) dev(ctx context.Context, opts devOptions) (err error) {
@@ -95,19 +100,22 @@ func (a *app) dev(ctx context.Context, opts devOptions) (err error) {
 	if err != nil {
 		return usagef("--api-key: %v", err)
 	}
-	ln, err := devListen(opts.http)
+	if opts.coordinators < 1 || opts.coordinators > maxDevCoordinators {
+		return usagef("--coordinators: must be between 1 and %d", maxDevCoordinators)
+	}
+	listeners, err := devListenAll(opts.http, opts.coordinators)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.makeData(); err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(err, closeAll(listeners))
 	}
 	// The first part that ends takes the others with it.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	if err := d.startCoordinator(fail, ln, keys); err != nil {
-		return errors.Join(err, closed(ln.Close()))
+	if err := d.startCoordinators(fail, listeners, keys); err != nil {
+		return errors.Join(err, closeAll(listeners))
 	}
 	return d.serve(ctx, fail)
 }
@@ -141,6 +149,10 @@ func devListen(addr string) (net.Listener, error) {
 		}
 		return ln, nil
 	}
+	return devListenNext()
+}
+
+func devListenNext() (net.Listener, error) {
 	var last error
 	for port := devPort; port < devPort+devPorts; port++ {
 		ln, err := net.Listen("tcp", net.JoinHostPort(devHost, strconv.Itoa(port)))
@@ -167,20 +179,6 @@ func (d *devServer) makeData() error {
 	}
 	d.data, d.temporary = dir, true
 	return nil
-}
-
-func (d *devServer) startCoordinator(fail context.CancelCauseFunc, ln net.Listener, keys *auth.Keys) error {
-	cfg := coordinator.DefaultConfig()
-	cfg.Data = d.data
-	cfg.Peer.Listen = net.JoinHostPort(devHost, "0") // nobody joins a dev
-	c, err := coordinator.NewWith(cfg, coordinator.Options{Listener: ln, Keys: keys, Version: d.app.version}, d.log)
-	if err != nil {
-		return err
-	}
-	d.coordinator = startPart(c.Run, fail)
-	d.url = "http://" + reachable(ln.Addr().(*net.TCPAddr))
-	d.client, err = client.New(client.Config{Addrs: []string{d.url}, Key: d.key, UserAgent: "windlass-dev/" + d.app.version})
-	return err
 }
 
 // reachable turns "any address of this machine" into one that can be called.
@@ -213,7 +211,7 @@ func (d *devServer) startAgent(ctx context.Context, fail context.CancelCauseFunc
 	}
 	deps.Orphan = devOrphan
 	ag, err := agent.New(agent.Config{
-		Name: "dev", Data: d.data, Coordinators: []string{d.url}, Slots: max(devSlots, runtime.NumCPU()),
+		Name: "dev", Data: d.data, Coordinators: d.urls, Slots: max(devSlots, runtime.NumCPU()),
 		HTTP:     agent.HTTPConfig{Listen: agent.ListenOff},
 		Runtimes: agent.RuntimesConfig{Allow: []agent.AllowRule{{Kind: builtin.Kind}, {Kind: command.Kind}}},
 	}, deps)
@@ -243,7 +241,7 @@ func (d *devServer) close() error {
 	if d.client != nil {
 		d.client.Close() // idle connections would hold up the coordinator's stop
 	}
-	err = errors.Join(err, d.coordinator.stop())
+	err = errors.Join(err, stopParts(d.coordinators))
 	if d.temporary {
 		err = errors.Join(err, os.RemoveAll(d.data))
 	}

@@ -26,16 +26,16 @@ func (d *devServer) greet() error {
 
   In another terminal:
 
-  export WINDLASS_ADDR=%[1]s
+  export WINDLASS_ADDR=%[5]s
   export WINDLASS_API_KEY=%[2]s
 
   %[4]s run ep_story prompt="Once upon a time" --stream
   %[4]s run ep_document_gen prompt="A fox and a river" pages=3 --wait
-  curl -s "$WINDLASS_ADDR/v2/endpoints/ep_echo/runasync" -H "Authorization: Bearer $WINDLASS_API_KEY" -H "Content-Type: application/json" -d '{"input": {"hello": "world"}}'
+  curl -s "%[1]s/v2/endpoints/ep_echo/runasync" -H "Authorization: Bearer $WINDLASS_API_KEY" -H "Content-Type: application/json" -d '{"input": {"hello": "world"}}'
 
   Ctrl-C stops it.
 
-`, d.url, d.key, data, program)
+`, d.urls[0], d.key, data, program, strings.Join(d.urls, ","))
 	if _, err := fmt.Fprint(d.app.out, text); err != nil {
 		return fmt.Errorf("cannot write to stdout: %w", err)
 	}

@@ -47,6 +47,7 @@ type Server struct {
 	held     atomic.Int64 // requests that wait for something to happen
 	waiting  atomic.Int64 // those of them that are still in their handler
 	lines    *lines       // to the leader
+	silent   silent
 
 	mu      sync.Mutex
 	closing bool
@@ -84,6 +85,7 @@ func New(deps Deps) (*Server, error) {
 		NoDefaultContentType:          true,
 		SecureErrorLogMessage:         true,
 		CloseOnShutdown:               true,
+		ConnState:                     s.silent.note,
 		TCPKeepalive:                  true,
 		TCPKeepalivePeriod:            keepAlivePeriod,
 		DisableHeaderNamesNormalizing: false,
@@ -106,6 +108,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.stop()
+	s.silent.end()
 	err := s.fast.ShutdownWithContext(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -134,6 +137,9 @@ func (s *Server) enter(fn func()) bool {
 // handle is the way of every request: route, key, permission, handler.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
+	if ctx.ConnRequestNum() == 1 {
+		s.silent.spoke(ctx.Conn())
+	}
 	c := &call{s: s, ctx: ctx, id: requestID(ctx)}
 	err := s.guard(c)
 	if err != nil {
