@@ -80,7 +80,7 @@ func (c *Coordinator) openS3() error {
 	}
 	store, err := blob.NewS3(cfg, spool)
 	if err != nil {
-		return fmt.Errorf("%w: set blob.s3.endpoint to host:port of the service", err)
+		return fmt.Errorf("%w: set blob.s3.endpoint to host:port of the service, and blob.s3.bucket to the name of a bucket there", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s3CheckTime)
 	defer cancel()

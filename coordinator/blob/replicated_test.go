@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"windlass/coordinator/blob"
 	"windlass/coordinator/blob/blobtest"
@@ -252,7 +252,7 @@ func eventually(t *testing.T, ok func() bool) bool {
 		if ok() {
 			return true
 		}
-		runtime.Gosched()
+		<-time.After(time.Millisecond)
 	}
 	return false
 }
@@ -382,20 +382,22 @@ func (n *node) damage(d blob.Digest) {
 	}
 }
 
-// TestReadersOfAGrowingFile runs many transfers of one source whose receivers
-// differ in pace.
-func TestReadersOfAGrowingFile(t *testing.T) {
+// TestLargeBlobsAreNotInMemory sends one source to four receivers that differ in
+// pace.
+func TestLargeBlobsAreNotInMemory(t *testing.T) {
+	const size, allocated = 48 << 20, 4 << 20
 	c := newCluster(t, 5)
-	var at atomic.Int64
+	left := size
 	src := readerFunc(func(p []byte) (int, error) {
-		n := min(len(p), 777)
-		if at.Add(int64(n)) > 2<<20 {
+		n := min(len(p), left, 77_777)
+		if left -= n; n == 0 {
 			return 0, io.EOF
 		}
-		copy(p, bytes.Repeat([]byte{byte(at.Load())}, n))
 		return n, nil
 	})
-	d, _, err := c.nodes[0].store.Put(t.Context(), src, nil, 10<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d, _, err := c.nodes[0].store.Put(t.Context(), src, nil, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,5 +405,9 @@ func TestReadersOfAGrowingFile(t *testing.T) {
 		if !eventually(t, func() bool { return n.has(d) }) {
 			t.Errorf("%s lacks the blob", n.name)
 		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > allocated {
+		t.Errorf("%d bytes were allocated for a blob of %d", n, size)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"github.com/oklog/ulid/v2"
 )
 
@@ -63,6 +64,9 @@ type S3 struct {
 // NewS3 returns the store. A payload passes through an unnamed file of spool,
 // because its name is its digest, and because it may have to be sent twice.
 func NewS3(cfg S3Config, spool *Dir) (*S3, error) {
+	if err := s3utils.CheckValidBucketName(cfg.Bucket); err != nil {
+		return nil, fmt.Errorf("cannot use S3 bucket %q: %w", cfg.Bucket, err)
+	}
 	lookup := minio.BucketLookupDNS
 	if cfg.PathStyle {
 		lookup = minio.BucketLookupPath
