@@ -100,15 +100,16 @@ const (
 
 	// clusterTimeout is for several voters. With pre-votes a leader is replaced
 	// when all followers have missed it, which is 2.1 times this in the median
-	// and 3 times at worst: 0.65 s and 1 s, where the issue allows 1 s and 3 s
+	// and 3 times at worst: 0.75 s and 1.05 s, where the issue allows 1 s and 3 s
 	// until the first submit. Heartbeats pass through the main loop, behind
 	// fsync (DESIGN 3.9), but an append that waited there counts as contact, so
 	// a slow disk alone elects nobody.
-	clusterTimeout = 300 * time.Millisecond
+	clusterTimeout = 350 * time.Millisecond
 
-	// clusterLease is below clusterTimeout, so that a leader that is cut off
-	// knows before the others elect.
-	clusterLease = 250 * time.Millisecond
+	// clusterLease is as long: a leader that steps down early because it was not
+	// scheduled for a moment costs an election, and one that steps down late
+	// costs nothing, because reads ask a quorum and never the lease.
+	clusterLease = clusterTimeout
 
 	// commitTimeout bounds how long after the leader an idle follower applies: a
 	// commit is told with the next append, and without one after this to twice

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"windlass/coordinator/peer"
 	"windlass/protocol"
 )
 
@@ -403,6 +404,87 @@ func TestCloseHandsOnAndFreesThePort(t *testing.T) {
 		}
 		if _, err := w.seats[old].port.Raft().Accept(); err == nil {
 			t.Error("the transport was not closed: raft does not see WithClose")
+		}
+	})
+}
+
+// TestChangesAreComparedAndSet: two servers ask at the same time, and autopilot
+// promotes only who is a member still.
+func TestChangesAreComparedAndSet(t *testing.T) {
+	trio(t, func(t *testing.T, w *world) {
+		a, b := w.addSeat(), w.addSeat()
+		w.start(a, b)
+		w.voting(0, 1, 2, a, b)
+		lead := w.seats[w.leader()].Node
+		f := pilotRaft{lead.raft, lead}.AddVoter("srv_removed", "srv_removed@host9:7401", 0, 0)
+		if f.Error() == nil || len(lead.configuration().Servers) != 5 {
+			t.Error("autopilot added a server that is not a member")
+		}
+		tries := 0
+		err := lead.change(func(conf raft.Configuration, index uint64) (raft.IndexFuture, error) {
+			if tries++; tries == 1 {
+				index-- // another change came in between
+			}
+			return lead.raft.DemoteVoter(conf.Servers[0].ID, index, 0), nil
+		})
+		if err != nil || tries != 2 {
+			t.Errorf("changed after %d tries: %v", tries, err)
+		}
+	})
+}
+
+// TestSilentVoterIsNoHeir: handing on to one that does not answer would take as
+// long as an election.
+func TestSilentVoterIsNoHeir(t *testing.T) {
+	virtual(t, 5, func(t *testing.T, w *world) {
+		for _, s := range w.seats {
+			s.cfg = Config{Expect: 5, Join: w.hosts()}
+		}
+		w.start(0, 1, 2, 3, 4)
+		w.voting(0, 1, 2, 3, 4)
+		lead := w.leader()
+		silent := w.seats[w.others(lead)[0]]
+		w.wire.isolate(silent.host, true)
+		time.Sleep(2 * missedPolls * pollInterval)
+		m := w.seats[lead].members
+		m.mu.Lock()
+		for addr, s := range m.seen { // what it said last makes it the best
+			if s.lag = 1; addr.Server == silent.Identity().ServerID {
+				s.lag = 0
+			}
+			m.seen[addr] = s
+		}
+		m.mu.Unlock()
+		began := time.Now()
+		w.stop(lead)
+		next := w.leader()
+		if waited := time.Since(began); waited >= clusterTimeout {
+			t.Errorf("seat %d led after %s", next, waited)
+		}
+	})
+}
+
+func TestAutopilotSeesTheMomentOfTheQuestion(t *testing.T) {
+	trio(t, func(t *testing.T, w *world) {
+		lead := w.seats[w.leader()]
+		other := w.seats[w.others(w.leader())[0]].self()
+		m := lead.members
+		m.mu.Lock()
+		m.seen[other] = sighting{hello: hello{Server: other.Server, LastIndex: 7, LastTerm: 2}, at: time.Now(), lag: 3, reachable: true}
+		m.mu.Unlock()
+		stats := pilot{m}.FetchServerStats(t.Context(), pilot{m}.KnownServers())
+		if got := stats[raft.ServerID(other.Server)].LastIndex; got != lead.raft.LastIndex()-3 {
+			t.Errorf("it is at %d of %d, and was 3 behind when it was asked", got, lead.raft.LastIndex())
+		}
+		old := time.Now().Add(-time.Hour)
+		m.mu.Lock()
+		m.seen[other] = sighting{since: time.Now()}
+		m.mu.Unlock()
+		if m.dead(other, old) {
+			t.Error("a server is dead as soon as it is a member")
+		}
+		if m.dead(peer.Address{Server: "srv_new", Host: "host9:7401"}, old) {
+			t.Error("a server that was never asked is dead")
 		}
 	})
 }

@@ -392,7 +392,11 @@ func (n *Node) shutdown() error {
 	}
 	n.proposer.close()
 	n.verifier.close()
-	err := n.raft.Shutdown().Error()
+	var err error
+	if t, ok := n.trans.(network); ok {
+		err = t.Close() // raft would wait for the answers of silent servers
+	}
+	err = errors.Join(err, n.raft.Shutdown().Error())
 	n.ended.Wait()
 	return errors.Join(err, n.releaseAll())
 }

@@ -2,7 +2,9 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -69,10 +71,47 @@ type stream struct {
 	net.Listener
 	port Port
 	self peer.Address
+	base context.Context // ends with Close
+	stop context.CancelFunc
+
+	mu     sync.Mutex
+	dialed map[net.Conn]struct{} // nil after Close
 }
 
 func newStream(port Port, server string) *stream {
-	return &stream{Listener: port.Raft(), port: port, self: peer.Address{Server: server, Host: port.Host()}}
+	base, stop := context.WithCancel(context.Background())
+	return &stream{
+		Listener: port.Raft(), port: port, self: peer.Address{Server: server, Host: port.Host()},
+		base: base, stop: stop, dialed: make(map[net.Conn]struct{}),
+	}
+}
+
+// Close implements net.Listener. It also ends what waits for an answer of
+// another server: raft's own shutdown would wait until it times out.
+func (s *stream) Close() error {
+	s.stop()
+	s.mu.Lock()
+	dialed := s.dialed
+	s.dialed = nil
+	s.mu.Unlock()
+	for c := range dialed {
+		_ = c.Close() // the other side sees it too
+	}
+	return s.Listener.Close()
+}
+
+// dialedConn is known to its stream until it is closed.
+type dialedConn struct {
+	net.Conn
+	stream *stream
+}
+
+// Close implements net.Conn.
+func (c dialedConn) Close() error {
+	c.stream.mu.Lock()
+	delete(c.stream.dialed, c.Conn)
+	c.stream.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // Addr implements net.Listener: what other servers dial.
@@ -84,9 +123,22 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(s.base, timeout)
 	defer cancel()
-	return s.port.Dial(ctx, peer.KindRaft, to)
+	conn, err := s.port.Dial(ctx, peer.KindRaft, to)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	closed := s.dialed == nil
+	if !closed {
+		s.dialed[conn] = struct{}{}
+	}
+	s.mu.Unlock()
+	if closed {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	return dialedConn{conn, s}, nil
 }
 
 type streamAddr string
