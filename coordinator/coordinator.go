@@ -169,7 +169,7 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 			return consensus.Description{HTTP: c.publicURL(), Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
 		},
 		Feature: c.feature,
-		Expect:  c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, WallMs: c.wallMs,
+		Expect:  c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, Fence: fsm.Fence, WallMs: c.wallMs,
 		Fatal: func(err error) {
 			c.fatal <- err
 			time.AfterFunc(exitGrace, func() { os.Exit(1) })

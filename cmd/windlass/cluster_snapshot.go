@@ -195,7 +195,7 @@ now is stopped, and what ran at the time of the snapshot runs again.`,
 		if err != nil {
 			return fmt.Errorf("cannot restore snapshot: %w", err)
 		}
-		a.sayf("restored: %s jobs wait, %d agents must register again, which they do by themselves\n", grouped(int64(out.Jobs.Queued)), out.Agents)
+		a.sayf("restored: %s jobs have not ended, %d agents must register again, which they do by themselves\n", grouped(int64(out.Jobs.Queued+out.Jobs.Running)), out.Agents)
 		return nil
 	}
 	return cmd
