@@ -242,7 +242,12 @@ func (w *world) heal() {
 			a.boot()
 		}
 	}
-	for n := range int64(w.plan.Endpoints) {
-		w.client.shape(n, 0)
+	// Again later: an older change may still be on its way.
+	for _, later := range []int64{0, minute, 5 * minute} {
+		w.in(later, func() {
+			for n := range int64(w.plan.Endpoints) {
+				w.client.shape(n, 0)
+			}
+		})
 	}
 }

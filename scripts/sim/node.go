@@ -233,6 +233,9 @@ func (n *node) apply(to uint64) {
 		w.count.Applied += n.commands(logs)
 		if stop%digestEvery == 0 {
 			w.check.digest(n)
+			if n.no < len(w.nodes) && w.draws.log.IntN(2) == 0 {
+				n.write()
+			}
 		}
 		if v := n.store.TakeCheckpoint(); v != nil {
 			w.check.compareAt(n, v)

@@ -58,8 +58,14 @@ func bite(ctx context.Context, out io.Writer, only string, workers int) (bool, e
 	begin := time.Now()
 	tests := group(mutants)
 	baselines(ctx, tests, workers)
-	each(workers, mutants, func(m *mutant) { m.judge(ctx, dir) })
-	return report(out, mutants, time.Since(begin)), nil
+	var mu sync.Mutex
+	each(workers, mutants, func(m *mutant) {
+		m.judge(ctx, dir)
+		mu.Lock()
+		defer mu.Unlock()
+		m.report(out)
+	})
+	return verdict(out, mutants, time.Since(begin)), nil
 }
 
 // each calls fn for every element on a few goroutines and waits for all.
@@ -80,17 +86,26 @@ func each[T any](workers int, list []T, fn func(T)) {
 	wg.Wait()
 }
 
-func report(out io.Writer, mutants []*mutant, took time.Duration) bool {
-	caught := 0
+func (m *mutant) report(out io.Writer) {
+	verdict := "caught by " + m.test()
+	if m.failure != "" {
+		verdict = "NOT CAUGHT: " + strings.ReplaceAll(strings.TrimSpace(m.failure), "\n", "\n    ")
+	}
+	fmt.Fprintf(out, "%-34s %5.1fs  %s\n", m.name, m.took.Seconds(), verdict)
+}
+
+func verdict(out io.Writer, mutants []*mutant, took time.Duration) bool {
+	caught, missed := 0, []string(nil)
 	for _, m := range mutants {
-		verdict := "caught by " + m.test()
 		if m.failure == "" {
 			caught++
 		} else {
-			verdict = "NOT CAUGHT: " + strings.ReplaceAll(strings.TrimSpace(m.failure), "\n", "\n    ")
+			missed = append(missed, m.name)
 		}
-		fmt.Fprintf(out, "%-34s %5.1fs  %s\n", m.name, m.took.Seconds(), verdict)
 	}
 	fmt.Fprintf(out, "%d of %d caught, in %.0f s\n", caught, len(mutants), took.Seconds())
-	return caught == len(mutants)
+	if missed != nil {
+		fmt.Fprintf(out, "not caught: %s\n", strings.Join(missed, ", "))
+	}
+	return missed == nil
 }
