@@ -106,7 +106,12 @@ const (
 	// a slow disk alone elects nobody.
 	clusterTimeout = 350 * time.Millisecond
 
-	// clusterLease is as long: a leader that steps down early because it was not
+	// clusterElection is how long a candidate waits for votes. It is longer,
+	// because each vote is two writes there: on machines that are busy beyond
+	// measure, candidates that give up early elect nobody for minutes.
+	clusterElection = 2 * clusterTimeout
+
+	// clusterLease is as long as clusterTimeout: a leader that steps down early because it was not
 	// scheduled for a moment costs an election, and one that steps down late
 	// costs nothing, because reads ask a quorum and never the lease.
 	clusterLease = clusterTimeout
@@ -145,6 +150,9 @@ func (c *Config) defaults() {
 		set(&t.Heartbeat, soloTimeout)
 	}
 	set(&t.Heartbeat, clusterTimeout)
+	if c.Expect > 1 {
+		set(&t.Election, t.Heartbeat*clusterElection/clusterTimeout)
+	}
 	set(&t.Election, t.Heartbeat)
 	set(&t.Lease, t.Heartbeat*clusterLease/clusterTimeout)
 	set(&t.Commit, commitTimeout)
