@@ -74,6 +74,30 @@ func TestUnreadableEntryHalts(t *testing.T) {
 	}
 }
 
+// TestNothingIsAppliedBehindARefusedEntry: what was committed already arrives all
+// the same.
+func TestNothingIsAppliedBehindARefusedEntry(t *testing.T) {
+	entry := func(index uint64, v int64) []*raft.Log {
+		data, err := command.Marshal(1, []*command.Command{put(v)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*raft.Log{{Index: index, Type: raft.LogCommand, Data: data}}
+	}
+	f := halting{ledger: &ledger{}, at: 2, why: command.ErrCorrupt}
+	tr := newTracker(f, raft.NewInmemSnapshotStore())
+	failures := 0
+	tr.fail = func(err error) error { failures++; return err }
+	for i := range uint64(4) {
+		if out := tr.ApplyBatch(entry(i+1, int64(i+1))); len(out) != 1 || (out[0] != nil) != (i == 0) {
+			t.Errorf("entry %d answered %v", i+1, out)
+		}
+	}
+	if got := f.values(); len(got) != 1 || tr.index() != 1 || failures != 1 {
+		t.Errorf("state %v at %d after %d failures", got, tr.index(), failures)
+	}
+}
+
 func TestOtherPanicsStayPanics(t *testing.T) {
 	defer func() {
 		if recover() != "a bug" {
