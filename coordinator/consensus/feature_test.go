@@ -25,7 +25,7 @@ func TestOlderVersionIsNotTakenIn(t *testing.T) {
 		level = command.FeatureArchive
 		w.start(old)
 		w.until("a remedy", func() bool { return w.seats[old].log.has("start the version that the other coordinators run") })
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // virtual
 		if n := len(w.seats[w.leader()].configuration().Servers); n != 3 {
 			t.Errorf("%d servers, the older one was taken in", n)
 		}

@@ -174,7 +174,9 @@ func (c *cluster) run(n *node, binary, version string) {
 // until waits for something that the cluster does by itself.
 func (c *cluster) until(what string, ok func(ctx context.Context) bool) {
 	c.t.Helper()
-	for end := time.Now().Add(settleWait); ; time.Sleep(look) {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for end := time.Now().Add(settleWait); ; <-tick.C {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
 		done := ok(ctx)
 		cancel()

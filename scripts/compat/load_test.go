@@ -66,7 +66,7 @@ func (l *load) call(ctx context.Context, caller int) {
 			l.newest = now
 		}
 		l.mu.Unlock()
-		time.Sleep(callPause)
+		<-time.After(callPause)
 	}
 }
 
