@@ -91,11 +91,11 @@ func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error)
 		wallMs: opts.WallMs, store: state.New(), fatal: make(chan error, 1),
 	}
 	c.place, c.admin = &place{c: c}, newOperator(c, opts.Version, opts.Recent)
+	c.states = newCheckpoints(c.store.TakeCheckpoint,
+		func() []consensus.Member { return c.node.Members() }, func(err error) { c.node.Halt(err) }, c.log)
 	if c.wallMs == nil {
 		c.wallMs = func() int64 { return time.Now().UnixMilli() }
 	}
-	c.states = newCheckpoints(c.store.TakeCheckpoint,
-		func() []consensus.Member { return c.node.Members() }, func(err error) { c.node.Halt(err) }, c.log)
 	if err := c.open(opts, log); err != nil {
 		return nil, errors.Join(err, c.releaseAll())
 	}
@@ -252,8 +252,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	endForward := c.forward.Begin(ctx)
 	work.Go(endForward)
 	work.Go(func() { c.board.Run(ctx, c.store) })
-	work.Go(func() { c.states.run(ctx) })
 	work.Go(func() { c.blobs.run(ctx, c) })
+	work.Go(func() { c.states.run(ctx) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
 	work.Go(func() { ended <- c.serve(c.ln) })
 	if c.port != nil {
@@ -264,6 +264,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-c.admin.left:
+	case <-c.node.Removed():
+		err = errors.New("cannot go on: this coordinator was removed from its cluster: leave it stopped, or start it again to let it join anew")
 	case err = <-ended:
 	case err = <-c.fatal:
 		return c.cannotGoOn(err)

@@ -35,6 +35,23 @@ func newLogMetrics(stats func() consensus.Stats) *logMetrics {
 	add("log_waiting_commands", "Commands that wait for the next entry.", gauge, func(s consensus.Stats) float64 { return float64(s.Waiting) })
 	add("raft_committed_index", "Newest log entry known to be committed.", gauge, func(s consensus.Stats) float64 { return float64(s.Committed) })
 	add("raft_term", "Raft term.", gauge, func(s consensus.Stats) float64 { return float64(s.Term) })
+	add("raft_last_index", "Newest entry in this coordinator's log.", gauge, func(s consensus.Stats) float64 { return float64(s.LastIndex) })
+	add("raft_snapshot_index", "Newest entry in the newest snapshot.", gauge, func(s consensus.Stats) float64 { return float64(s.Snapshot) })
+	add("raft_snapshot_installs_total", "States that this coordinator took over whole, from a leader or a restore.", count, func(s consensus.Stats) float64 { return float64(s.Installs) })
+	add("raft_leaders_total", "Leaders that this coordinator has seen since it started.", count, func(s consensus.Stats) float64 { return float64(s.Leaders) })
+	add("raft_leader", "1 while this coordinator leads.", gauge, func(s consensus.Stats) float64 {
+		if s.Leads {
+			return 1
+		}
+		return 0
+	})
+	add("raft_leader_contact_seconds", "Time since this coordinator heard of its leader; -1 when it never did.", gauge, func(s consensus.Stats) float64 {
+		if s.Contact < 0 {
+			return -1
+		}
+		return s.Contact.Seconds()
+	})
+	add("raft_members", "Coordinators in the cluster, voters and those that are not yet.", gauge, func(s consensus.Stats) float64 { return float64(s.Members) })
 	add("raft_voters", "Coordinators that vote.", gauge, func(s consensus.Stats) float64 { return float64(s.Voters) })
 	return m
 }
