@@ -86,25 +86,7 @@ func address(p blob.Peer) peer.Address { return peer.Address{Server: p.Server, H
 // serveBlobs answers the other coordinators from this one's own copies: what is
 // not here is not asked for elsewhere on their behalf.
 func serveBlobs(port *peer.Port, dir *blob.Dir) {
-	port.Handle(methodPutBlob, func(ctx context.Context, r *peer.Request) (any, error) {
-		max, err := strconv.ParseInt(r.Query.Get("max"), 10, 64)
-		if err != nil || max < 0 {
-			return nil, protocol.Invalid("max", r.Query.Get("max"), "Must be a number of bytes")
-		}
-		var want *blob.Digest
-		if text := r.Query.Get("want"); text != "" {
-			d, err := blob.ParseDigest(text)
-			if err != nil {
-				return nil, protocol.Invalid("want", text, "Must be a digest")
-			}
-			want = &d
-		}
-		digest, _, err := dir.Put(ctx, r.Body, want, max)
-		if err != nil {
-			return nil, peerError(err)
-		}
-		return storedBlob{hex.EncodeToString(digest[:])}, nil
-	})
+	port.Handle(methodPutBlob, func(ctx context.Context, r *peer.Request) (any, error) { return takeBlob(ctx, dir, r) })
 	port.Handle(methodGetBlob, func(ctx context.Context, r *peer.Request) (any, error) {
 		digest, err := blob.ParseDigest(r.Query.Get("digest"))
 		if err != nil {
@@ -118,6 +100,46 @@ func serveBlobs(port *peer.Port, dir *blob.Dir) {
 	})
 }
 
+// takeBlob is methodPutBlob.
+func takeBlob(ctx context.Context, dir *blob.Dir, r *peer.Request) (any, error) {
+	max, err := strconv.ParseInt(r.Query.Get("max"), 10, 64)
+	if err != nil || max < 0 {
+		return nil, protocol.Invalid("max", r.Query.Get("max"), "Must be a number of bytes")
+	}
+	var want *blob.Digest
+	if text := r.Query.Get("want"); text != "" {
+		d, err := blob.ParseDigest(text)
+		if err != nil {
+			return nil, protocol.Invalid("want", text, "Must be a digest")
+		}
+		want = &d
+	}
+	body := &source{r: r.Body}
+	digest, _, err := dir.Put(ctx, body, want, max)
+	if body.err != nil {
+		return nil, protocol.NewError(protocol.CodeMalformed, "The blob ended early: "+body.err.Error())
+	}
+	if err != nil {
+		return nil, peerError(err)
+	}
+	return storedBlob{hex.EncodeToString(digest[:])}, nil
+}
+
+// source notes an error of the caller, which is none of this node's storage.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
 // peerError is an error of the store as it travels; blobError reads it back.
 func peerError(err error) error {
 	switch {
@@ -125,6 +147,8 @@ func peerError(err error) error {
 		return protocol.NewError(protocol.CodeStorageLimit, err.Error())
 	case errors.Is(err, blob.ErrNotFound):
 		return protocol.NewError(protocol.CodeNotFound, err.Error())
+	case errors.Is(err, blob.ErrTooLarge), errors.Is(err, blob.ErrMismatch):
+		return protocol.NewError(protocol.CodeValidation, err.Error()) // the sender finds out by itself
 	}
 	return err
 }
