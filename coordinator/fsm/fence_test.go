@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -86,6 +87,9 @@ func TestFenceKeepsTheRest(t *testing.T) {
 		before, after := w.store.View(), f.store.View()
 		if before.Meta() != after.Meta() {
 			rt.Fatalf("meta is %+v, was %+v", after.Meta(), before.Meta())
+		}
+		if a, b := before.Segments(), after.Segments(); len(a)+len(b) > 0 && !reflect.DeepEqual(a, b) {
+			rt.Fatalf("segments are %+v, were %+v", b, a)
 		}
 		waiting := 0
 		before.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {

@@ -147,6 +147,7 @@ func TestFSMAgreesWithModel(t *testing.T) {
 		}
 		checkSnapshot(rt, t, w)
 		checkGrouping(rt, t, w, start, logs, results)
+		checkTail(rt, t, w, start, logs)
 	})
 }
 
@@ -207,6 +208,25 @@ func checkSnapshot(rt *rapid.T, t *testing.T, w *world) {
 	}
 	if !bytes.Equal(twin.persist(), data) {
 		rt.Fatalf("the restored state persists to other bytes")
+	}
+}
+
+// checkTail takes a snapshot somewhere in the log: with what follows it, it leads
+// to the state that the whole log leads to.
+func checkTail(rt *rapid.T, t *testing.T, w *world, start []byte, logs []*raft.Log) {
+	early, err := restored(t, start)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	cut := rapid.IntRange(0, len(logs)).Draw(rt, "cut")
+	early.fsm.ApplyBatch(logs[:cut])
+	late, err := restored(t, early.persist())
+	if err != nil {
+		rt.Fatal(err)
+	}
+	late.fsm.ApplyBatch(logs[cut:])
+	if !bytes.Equal(late.persist(), w.persist()) || late.store.View().Digest() != w.store.View().Digest() {
+		rt.Fatalf("a snapshot after %d of %d logs and the rest lead to another state", cut, len(logs))
 	}
 }
 
