@@ -300,7 +300,11 @@ func TestStoreThatIsAway(t *testing.T) {
 		}
 		h.blobs.set(nil, make(chan struct{}))
 		time.Sleep(time.Hour)
-		end() // it does not wait for the store
+		at := time.Now()
+		end()
+		if waited := time.Since(at); waited > 0 {
+			t.Errorf("the end of the leadership waited %s for the store", waited)
+		}
 		h.blobs.set(errors.New("no majority"), nil)
 		end = h.begin()
 		time.Sleep(h.keep)

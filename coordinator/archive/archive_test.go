@@ -51,6 +51,18 @@ func TestWhatIsArchivedIsReadBack(t *testing.T) {
 		if got := w.walk(protocol.JobID{}); !slices.Equal(got, want) {
 			rt.Fatalf("walked over %v, want %v", got, want)
 		}
+		for walk := w.a.Newest(w.view(), protocol.JobID{}); ; {
+			j, err := walk.Next(t.Context())
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if j == nil {
+				break
+			}
+			if want := newest[number(j.ID)]; j.Index != want.Index || !bytes.Equal(fsm.EncodeJob(j), fsm.EncodeJob(want)) {
+				rt.Fatalf("walked over index %d of %d, want %d", j.Index, number(j.ID), want.Index)
+			}
+		}
 		before := rapid.IntRange(0, 61).Draw(rt, "before")
 		below := slices.DeleteFunc(slices.Clone(want), func(n int) bool { return n >= before })
 		if got := w.walk(id(before)); !slices.Equal(got, below) {
@@ -196,6 +208,14 @@ func TestDamagedCopyIsReplaced(t *testing.T) {
 	w.has(job(77))
 	if len(w.alarms) > 0 || w.a.Damaged(g.Number) {
 		t.Errorf("alarms %v although another coordinator had a good copy", w.alarms)
+	}
+	// The other copy is no better.
+	w.blobs.good[g.SHA256] = bytes.Repeat([]byte{8}, len(good))
+	w.blobs.blobs[g.SHA256] = bytes.Repeat([]byte{7}, len(good))
+	w.restart()
+	var u *Unreadable
+	if j, err := w.a.Job(t.Context(), w.view(), id(77)); !errors.As(err, &u) || !u.Damaged {
+		t.Errorf("two damaged copies answer %v, %v", j, err)
 	}
 }
 
