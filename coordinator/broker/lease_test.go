@@ -410,3 +410,40 @@ func TestAdoptionIsNotAnAssignment(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingIsSaidOfWhatALaterLeaderGaveOut: a leader that was stopped wakes up and
+// does not know yet that another one leads. An agent that comes back to it holds
+// what that one gave it; told that it is stale, it would drop its run, or its
+// result.
+func TestNothingIsSaidOfWhatALaterLeaderGaveOut(t *testing.T) {
+	run(t, func(w *world) {
+		w.endpoint(protocol.Endpoint{ID: testEndpoint})
+		a, _ := w.agent(plain())
+		ch := a.sync(1)
+		job := w.submit(protocol.PriorityNormal)
+		first := w.assigned(ch)
+		<-time.After(2 * idSkew * time.Millisecond)
+		w.submit(protocol.PriorityNormal) // the log's clock goes on
+		old, fresh := protocol.NewJobID(time.Now().Add(-2*idSkew*time.Millisecond)), protocol.NewJobID(time.Now())
+		for _, c := range []struct {
+			h    protocol.HeldAttempt
+			code protocol.Code
+		}{
+			{protocol.HeldAttempt{Job: job, Attempt: first.Attempt + 1}, ""},
+			{protocol.HeldAttempt{Job: fresh, Attempt: 1}, ""},
+			{protocol.HeldAttempt{Job: old, Attempt: 1}, protocol.CodeStaleAttempt}, // removed long ago
+		} {
+			req := protocol.ReportRequest{
+				Agent: a.id, Incarnation: a.inc, Held: []protocol.HeldAttempt{first, c.h},
+				Attempts: []protocol.AttemptUpdate{{Job: c.h.Job, Attempt: c.h.Attempt}}, Finished: []protocol.Finish{completed(c.h)},
+			}
+			r, err := w.broker.Report(context.Background(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if known := c.code != ""; known != (len(r.Stop) > 0) || known != (len(r.Attempts) > 0) {
+				t.Errorf("attempt %d of %s: %+v", c.h.Attempt, c.h.Job, r)
+			}
+		}
+	})
+}

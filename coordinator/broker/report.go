@@ -101,8 +101,11 @@ func (t *term) takeUpdates(rc *receipt, req *protocol.ReportRequest, now int64) 
 		u := &req.Attempts[i]
 		l := t.heldLease(rc.agent, u.Job, u.Attempt)
 		if l == nil {
-			rc.stale = append(rc.stale, protocol.AttemptReply{Job: u.Job, Attempt: u.Attempt, Code: protocol.CodeStaleAttempt})
-			said = appendMissing(said, protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}, len(req.Held))
+			h := protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}
+			if !t.newer(t.cfg.Store.Job(u.Job), h) {
+				rc.stale = append(rc.stale, protocol.AttemptReply{Job: u.Job, Attempt: u.Attempt, Code: protocol.CodeStaleAttempt})
+				said = appendMissing(said, h, len(req.Held))
+			}
 			continue
 		}
 		if u.StartedMs > 0 && l.startedAt == never {
@@ -143,7 +146,11 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 			l.acked = true
 			t.setFinishing(l, true)
 		default:
-			if row := t.cfg.Store.Job(f.Job); row == nil || !finishedBy(row, req.Agent, f.Attempt) {
+			row := t.cfg.Store.Job(f.Job)
+			if t.newer(row, protocol.HeldAttempt{Job: f.Job, Attempt: f.Attempt}) {
+				continue // unanswered, so it is offered again: to who knows it
+			}
+			if row == nil || !finishedBy(row, req.Agent, f.Attempt) {
 				r.Code = protocol.CodeStaleAttempt
 			}
 		}

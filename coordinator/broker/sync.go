@@ -22,6 +22,9 @@ const (
 	// retellTerm is how long a parked sync is not answered only to repeat a Stop
 	// that was told, in milliseconds; reports repeat it meanwhile.
 	retellTerm = 5_000
+	// idSkew is how far the clock that made a job's id may be from the log's, in
+	// milliseconds: both are within five seconds of the median (DESIGN 3.6).
+	idSkew = 10_000
 )
 
 // waiter is one parked sync. Its caller keeps what is needed for the reply, so
@@ -257,6 +260,8 @@ func (t *term) stopFor(a *agent, h protocol.HeldAttempt) protocol.StopReason {
 	}
 	row := t.cfg.Store.Job(h.Job)
 	switch {
+	case t.newer(row, h):
+		return ""
 	case row == nil:
 		return protocol.StopStale
 	case finishedBy(row, a.id, h.Attempt):
@@ -269,6 +274,17 @@ func (t *term) stopFor(a *agent, h protocol.HeldAttempt) protocol.StopReason {
 		return "" // committed after the feed was drained
 	}
 	return protocol.StopStale
+}
+
+// newer reports whether an attempt was given out after everything that is applied
+// here: by the leader that follows this one, which was stopped perhaps and does
+// not know it yet. Nothing may be said about it, because the agent would drop
+// what is its own.
+func (t *term) newer(row *state.Job, h protocol.HeldAttempt) bool {
+	if row != nil {
+		return h.Attempt > row.Attempt
+	}
+	return int64(h.Job.CreatedAt()) > t.cfg.Store.View().ClockMs()-idSkew
 }
 
 // finishedBy reports whether the agent's own Finish ended the attempt.

@@ -355,7 +355,10 @@ func TestCancelAndCompleteHaveOneWinner(t *testing.T) {
 			cancelled := make(chan command.Result, 1)
 			finished := make(chan protocol.AttemptReply, 1)
 			steps := []func(){
-				func() { r, _ := w.broker.Write(context.Background(), cancelCommand(protocol.OrgDefault, job)); cancelled <- r },
+				func() {
+					r, _ := w.broker.Write(context.Background(), cancelCommand(protocol.OrgDefault, job))
+					cancelled <- r
+				},
 				func() { finished <- a.finish(1, completed(h)) },
 			}
 			if !cancelFirst {
