@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,9 +19,10 @@ import (
 	"windlass/protocol/client"
 )
 
-// TestMain lets the test binary be its own shim.
+// TestMain lets the test binary be the program: its own shim, and the built-in
+// runtime below that. A child that ran the tests instead would start children.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == shimVerb {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), version: "test"}
 		os.Exit(a.run(context.Background(), os.Args[1:]))
 	}
