@@ -173,12 +173,19 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 // DeleteRange implements raft.LogStore.
 func (s *store) DeleteRange(first, last uint64) error {
 	return s.write("truncate raft log", func() error {
+		begin, err := s.backend.FirstIndex()
+		if err != nil {
+			return err
+		}
 		end, err := s.backend.LastIndex()
 		if err != nil {
 			return err
 		}
 		if last >= end { // the tail goes, and with it what was acknowledged
-			keeps := first - 1
+			var keeps uint64
+			if first > begin {
+				keeps = first - 1
+			}
 			if s.covered != nil {
 				keeps = max(keeps, s.covered())
 			}

@@ -193,6 +193,11 @@ func TestCutTailLowersTheWatermarkFirst(t *testing.T) {
 	expect(7, func() error { return s.DeleteRange(8, 10) })
 	snapshot = 6
 	expect(6, func() error { return s.DeleteRange(4, 7) }) // all of it: what the snapshot has is still there
+	if err := s.StoreLogs([]*raft.Log{{Index: 20, Term: 3}, {Index: 21, Term: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot = 15 // of a later term, and below the log
+	expect(15, func() error { return s.DeleteRange(20, 21) })
 }
 
 func TestCutLogRefusesToStart(t *testing.T) {
