@@ -71,6 +71,7 @@ type Coordinator struct {
 	place   *place
 	states  *checkpoints
 	admin   *operator
+	certs   *certificates
 	api     *api.Server
 	fatal   chan error     // a storage error; nothing may be acknowledged after it
 	release []func() error // in reverse order of opening
@@ -91,6 +92,7 @@ func NewWith(cfg Config, opts Options, log zerolog.Logger) (*Coordinator, error)
 		wallMs: opts.WallMs, store: state.New(), fatal: make(chan error, 1),
 	}
 	c.place, c.admin = &place{c: c}, newOperator(c, opts.Version, opts.Recent)
+	c.certs = newCertificates()
 	c.states = newCheckpoints(c.store.TakeCheckpoint,
 		func() []consensus.Member { return c.node.Members() }, func(err error) { c.node.Halt(err) }, c.log)
 	if c.wallMs == nil {
@@ -154,7 +156,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
-		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store)),
+		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store), c.certs),
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make API server: %w", err)
@@ -181,7 +183,7 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 		if cfg.Directory, err = consensus.OpenDirectory(c.cfg.dir()); err != nil {
 			return err
 		}
-		secure, err := c.cfg.peerTLS(log)
+		secure, err := c.peerTLS(log)
 		if err == nil {
 			c.port, err = peer.Listen(peer.Config{Listen: c.cfg.Peer.Listen, Advertise: c.cfg.Peer.Advertise, TLS: secure, Self: cfg.Directory.Self, Rewrite: opts.Rewrite, Log: log})
 		}

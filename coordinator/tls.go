@@ -3,7 +3,9 @@ package coordinator
 import (
 	"crypto/tls"
 	"fmt"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"windlass/protocol/tlsconf"
@@ -40,19 +42,56 @@ func (c *Coordinator) secure(log zerolog.Logger) error {
 		return fmt.Errorf("cannot use http.tls: %w", err)
 	}
 	c.ln = tls.NewListener(c.ln, conf)
+	c.certs.add("http.tls", func() (time.Time, error) {
+		cert, err := conf.GetCertificate(nil)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return cert.Leaf.NotAfter, nil
+	})
 	return nil
 }
 
 // peerTLS is the certificate of the peer port; nil where none is configured.
-func (c *Config) peerTLS(log zerolog.Logger) (*tlsconf.Peer, error) {
-	if c.Peer.TLS == (TLSConfig{}) {
+func (c *Coordinator) peerTLS(log zerolog.Logger) (*tlsconf.Peer, error) {
+	files := c.cfg.Peer.TLS
+	if files == (TLSConfig{}) {
 		return nil, nil
 	}
-	p, err := tlsconf.OpenPeer(tlsconf.Files(c.Peer.TLS), warnTLS(log, "peer.tls"))
+	p, err := tlsconf.OpenPeer(tlsconf.Files(files), warnTLS(log, "peer.tls"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use peer.tls: %w", err)
 	}
+	c.certs.add("peer.tls", func() (time.Time, error) { return p.NotAfter(), nil })
 	return p, nil
+}
+
+// certificates shows at /metrics when each certificate in use ends.
+type certificates struct {
+	ends map[string]func() (time.Time, error) // by setting
+	desc *prometheus.Desc
+}
+
+func newCertificates() *certificates {
+	return &certificates{
+		ends: make(map[string]func() (time.Time, error)),
+		desc: prometheus.NewDesc("windlass_tls_cert_not_after_timestamp_seconds", "When the certificate in use ends.", []string{"cert"}, nil),
+	}
+}
+
+// add is for the time of opening.
+func (m *certificates) add(setting string, end func() (time.Time, error)) { m.ends[setting] = end }
+
+// Describe implements prometheus.Collector.
+func (m *certificates) Describe(ch chan<- *prometheus.Desc) { ch <- m.desc }
+
+// Collect implements prometheus.Collector.
+func (m *certificates) Collect(ch chan<- prometheus.Metric) {
+	for setting, end := range m.ends {
+		if t, err := end(); err == nil {
+			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, float64(t.Unix()), setting)
+		}
+	}
 }
 
 func warnTLS(log zerolog.Logger, field string) func(error) {

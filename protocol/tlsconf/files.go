@@ -19,7 +19,6 @@ type Files struct{ CA, Cert, Key string }
 type material struct {
 	cert  *tls.Certificate
 	roots *x509.CertPool // nil without a CA file
-	warn  string         // of a certificate that is good, but not for long
 }
 
 // source reads the files again when they changed. There is no goroutine: it
@@ -31,7 +30,8 @@ type source struct {
 
 	mu     sync.Mutex
 	now    *material
-	stamps [3]stamp // of the newest attempt to read, good or not
+	stamps [3]stamp  // of the newest attempt to read, good or not
+	warned time.Time // that the certificate ends soon
 }
 
 // stamp tells one content of a file from the next.
@@ -59,9 +59,7 @@ func open(f Files, check func(*material) error, warn func(error)) (*source, erro
 	if s.now, err = s.read(); err != nil {
 		return nil, err
 	}
-	if s.now.warn != "" {
-		s.warn(errors.New(s.now.warn))
-	}
+	s.remind()
 	return s, nil
 }
 
@@ -75,6 +73,7 @@ func (s *source) current() *material {
 		same = same && stamps[i].same(s.stamps[i])
 	}
 	if same {
+		s.remind()
 		return s.now
 	}
 	// Looked at before they are read: what changes in between is read again.
@@ -84,10 +83,8 @@ func (s *source) current() *material {
 		s.warn(fmt.Errorf("the certificate in use stays: %w", err))
 		return s.now
 	}
-	if next.warn != "" {
-		s.warn(errors.New(next.warn))
-	}
-	s.now = next
+	s.now, s.warned = next, time.Time{}
+	s.remind()
 	return next
 }
 
@@ -131,6 +128,9 @@ func (s *source) read() (*material, error) {
 // holiday and a working day.
 const soon = 14 * 24 * time.Hour
 
+// remindEvery is how often: a line a day is read, and does not fill a log.
+const remindEvery = 24 * time.Hour
+
 func (s *source) lifetime(m *material) error {
 	leaf, now := m.cert.Leaf, time.Now()
 	switch {
@@ -138,10 +138,18 @@ func (s *source) lifetime(m *material) error {
 		return fmt.Errorf("cannot use certificate %s: it ended at %s: make a new one (`windlass tls renew`)", s.files.Cert, leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("cannot use certificate %s: it begins at %s: set this machine's clock", s.files.Cert, leaf.NotBefore.UTC().Format(time.RFC3339))
-	case now.Add(soon).After(leaf.NotAfter):
-		m.warn = fmt.Sprintf("certificate %s ends at %s: make a new one (`windlass tls renew`), no restart is needed", s.files.Cert, leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// remind says now and again that the certificate ends soon.
+func (s *source) remind() {
+	end, now := s.now.cert.Leaf.NotAfter, time.Now()
+	if now.Add(soon).Before(end) || now.Sub(s.warned) < remindEvery {
+		return
+	}
+	s.warned = now
+	s.warn(fmt.Errorf("certificate %s ends at %s: make a new one (`windlass tls renew`), no restart is needed", s.files.Cert, end.UTC().Format(time.RFC3339)))
 }
 
 // roots reads one or more CA certificates, so that an old and a new CA can be

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -326,4 +327,33 @@ func TestRenewedCAKeepsItsCertificates(t *testing.T) {
 	if _, err := OpenPeer(f, nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestEndIsAnnounced runs for a year on one certificate, in virtual time.
+func TestEndIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCA(t)
+		files := c.files(t, "a", Request{Coordinator: true, Life: year})
+		var warned []string
+		p, err := OpenPeer(files, func(err error) { warned = append(warned, err.Error()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		const aDay = 24 * time.Hour
+		time.Sleep(year - soon - aDay)
+		if p.Client(); len(warned) != 0 {
+			t.Fatalf("warned too early: %q", warned)
+		}
+		for range 10 {
+			time.Sleep(aDay / 2)
+			p.Server().GetConfigForClient(nil)
+			p.Client()
+		}
+		if len(warned) < 4 || len(warned) > 6 || !strings.Contains(warned[0], "windlass tls renew") {
+			t.Errorf("five days before the end: %q", warned)
+		}
+		if until := time.Until(p.NotAfter()); until > soon || until < 0 {
+			t.Error(until)
+		}
+	})
 }
