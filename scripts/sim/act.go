@@ -222,6 +222,8 @@ func (w *world) heal() {
 		if n.frozen > w.now {
 			n.frozen = w.now
 		}
+		life := n.life
+		w.in(w.draws.log.Int64N(500), func() { n.learn(life) })
 		if n.down {
 			n.start(false)
 		}
