@@ -39,7 +39,7 @@ type Config struct {
 // HTTPConfig is the API's listener.
 type HTTPConfig struct {
 	Listen    string    `yaml:"listen" json:"listen"`
-	PublicURL string    `yaml:"publicUrl" json:"publicUrl,omitempty"` // base of URLs in answers, without /v2
+	PublicURL string    `yaml:"publicUrl" json:"publicUrl,omitempty"` // base of URLs in answers, without /v2, and where agents are sent when this coordinator leads
 	TLS       TLSConfig `yaml:"tls" json:"tls"`
 }
 

@@ -49,6 +49,7 @@ type Options struct {
 	Rewrite  func(host string) string // another host to dial for a peer; nil: the peer itself
 	Version  string                   // shown by the API
 	Recent   func() []string          // newest lines of the log, for cluster debug; nil: none
+	Timeouts consensus.Timeouts       // of elections; the zero value is right outside of tests
 }
 
 // Coordinator is one coordinator. New opens it and binds its addresses, Run
@@ -166,7 +167,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 
 func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 	cfg := consensus.Config{
-		Memory: opts.Memory, Join: c.cfg.Join,
+		Memory: opts.Memory, Join: c.cfg.Join, Timeouts: opts.Timeouts,
 		Describe: func() consensus.Description {
 			return consensus.Description{HTTP: c.publicURL(), Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
 		},
