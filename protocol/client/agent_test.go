@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -125,5 +126,28 @@ func TestAnAddressThatDoesNotAnswerIsTriedLast(t *testing.T) {
 	c.answered(addr)
 	if got := c.candidates(); got[0] != addr || got[1] != gone {
 		t.Fatalf("order %v", got)
+	}
+}
+
+// TestASilentCoordinatorIsLeft: a leader that was stopped takes requests and answers
+// none. The next request asks somebody else, who knows its successor.
+func TestASilentCoordinatorIsLeft(t *testing.T) {
+	over := make(chan struct{})
+	stopped := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+	t.Cleanup(stopped.Close)
+	t.Cleanup(func() { close(over) })
+	_, other := serve(t, reply(200, protocol.ReportResponse{BeatMs: 7}))
+	for _, addrs := range [][]string{{stopped.URL, other}, {other, stopped.URL}, {other}} {
+		c := newClient(t, addrs...)
+		c.answered(stopped.URL) // a hint may have named it
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Report(ctx, protocol.ReportRequest{})
+		cancel()
+		if err == nil {
+			t.Fatal("a stopped coordinator answered")
+		}
+		if r, err := c.Report(t.Context(), protocol.ReportRequest{}); err != nil || r.BeatMs != 7 {
+			t.Errorf("with %v: %+v %v", addrs, r, err)
+		}
 	}
 }

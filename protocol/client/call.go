@@ -90,8 +90,11 @@ func (c *Client) pass(ctx context.Context, r request) (*http.Response, error) {
 			return resp, nil
 		}
 		last = err
-		if neverSent(err) {
+		switch {
+		case neverSent(err):
 			c.unreachable(addr)
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			c.silent(addr)
 		}
 		if ctx.Err() != nil || !movesOn(r, err) {
 			return nil, err

@@ -176,6 +176,16 @@ func (c *Client) unreachable(addr string) {
 	c.dead[addr] = now.Add(relayTerm)
 }
 
+// silent notes that a request to addr ended without an answer: a coordinator that
+// was stopped keeps its connections, so the next request begins elsewhere.
+func (c *Client) silent(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == addr {
+		c.current = c.addrs[(slices.Index(c.addrs, addr)+1)%len(c.addrs)]
+	}
+}
+
 // avoided reports whether addr could not be reached lately.
 func (c *Client) avoided(addr string) bool {
 	c.mu.Lock()
