@@ -88,6 +88,9 @@ func each[T any](workers int, list []T, fn func(T)) {
 
 func (m *mutant) report(out io.Writer) {
 	verdict := "caught by " + m.test()
+	if m.hung {
+		verdict += ", which hangs"
+	}
 	if m.failure != "" {
 		verdict = "NOT CAUGHT: " + strings.ReplaceAll(strings.TrimSpace(m.failure), "\n", "\n    ")
 	}

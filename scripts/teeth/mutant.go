@@ -19,6 +19,7 @@ type mutant struct {
 	edits []edit
 
 	base    *baseline // the same test without the bug
+	hung    bool      // the test was ended after its limit
 	failure string    // why it does not count as caught; "" when it does
 	took    time.Duration
 }
@@ -170,6 +171,7 @@ func (m *mutant) judge(ctx context.Context, dir string) {
 		return
 	}
 	out, failed := goTest(ctx, m.pkg, []string{m.tests}, m.base.limit, "-failfast", "-overlay", overlay)
+	m.hung = strings.Contains(out, "panic: test timed out")
 	switch {
 	case !failed:
 		m.failure = "the test passes with the bug"
