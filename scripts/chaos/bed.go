@@ -31,6 +31,7 @@ type bed struct {
 	nodes  []*node
 	links  map[string]*link // "c1>c2": the way on which c1 dials c2
 	next   atomic.Int64     // task numbers
+	point  string           // the endpoint that jobs are for; "": endpoint
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 
@@ -86,13 +87,25 @@ func (b *bed) bases() []string {
 	return out
 }
 
+// Ports of coordinators lie below those that the system gives to connections,
+// so that nobody takes one while its coordinator is down.
+const (
+	lowPort  = 12000
+	highPort = 32000
+)
+
 func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", lowPort+rand.IntN(highPort-lowPort))
+		ln, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		return addr, ln.Close()
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // stallLook is how often the harness looks whether it gets a processor;

@@ -57,6 +57,8 @@ func episodes() []episode {
 		{"rolling-restart", false, rollingRestart},
 		{"snapshot-install", false, snapshotInstall},
 		{"restore-eio", false, restoreEIO},
+		{"membership", false, membership},
+		{"leader-kill-in-membership", false, memberKill},
 		{"same-key", true, sameKey},
 		{"emfile", false, noFiles},
 		{"cpu-quota", false, noProcessor},

@@ -193,7 +193,7 @@ const outageTime = 30 * time.Second
 
 // newOrder is an order with a task number that nobody had.
 func (b *bed) newOrder(ms int) order {
-	return order{task: task{N: int(b.next.Add(1)), Ms: ms}}
+	return order{task: task{N: int(b.next.Add(1)), Ms: ms}, endpoint: b.point}
 }
 
 // judge reads the history back and checks it.

@@ -42,6 +42,7 @@ func scenarios() []scenario {
 		{"power-loss", 3, false, powerLoss},
 		{"overload", 3, false, overload},
 		{"reconnect-storm", 3, false, storm},
+		{"backup-restore", 3, false, backup},
 		{"agent-paused", 1, false, agentPaused},
 		{"assignment-delayed", 1, false, assignmentDelayed},
 		{"bad-runtimes", 1, false, badRuntimes},

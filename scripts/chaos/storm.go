@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ func storm(ctx context.Context, b *bed) error {
 	if err := b.startAll(ctx); err != nil {
 		return err
 	}
+	b.point = stormPoint
 	if _, err := b.client.ApplyEndpoint(ctx, protocol.Endpoint{
 		ID: stormPoint, Resources: protocol.ResourceSpec{CPU: true},
 		Runtime: protocol.RuntimeSpec{Kind: "command", Command: []string{"simulated"}},
@@ -69,9 +71,7 @@ func storm(ctx context.Context, b *bed) error {
 	}
 	c := &caller{b: b, name: "client"}
 	for range agents {
-		o := b.newOrder(0)
-		o.endpoint = stormPoint
-		if _, err := c.must(ctx, o); err != nil {
+		if _, err := c.must(ctx, b.newOrder(0)); err != nil {
 			return err
 		}
 	}
@@ -95,11 +95,11 @@ func stormKills(ctx context.Context, b *bed, agents []*simAgent) error {
 		if err != nil {
 			return err
 		}
+		struck := record.Now()
 		over, err := a.outage(ctx, a.ofNodes(killLimit, n), func() error { n.kill(); return nil })
 		if err != nil {
 			return err
 		}
-		struck := record.Now()
 		back := func(s *simAgent) bool {
 			at := s.parked.Load()
 			return at > struck && record.Span(at, record.Now()) > parkedFor
@@ -248,19 +248,15 @@ func (s *simAgent) write(task int, job protocol.JobID, event string) {
 	}
 }
 
-// beat reports what is held, and hands the job in once it may end.
+// beat reports what is held; once jobs may end it hands in whatever it holds.
 func (s *simAgent) beat(ctx context.Context) {
-	tick := time.NewTicker(protocol.BeatPeriod)
-	defer tick.Stop()
-	done := s.done
-	var handIn []protocol.Finish
-	for ctx.Err() == nil {
+	pace := protocol.BeatPeriod
+	for pause(ctx, pace) == nil {
+		var handIn []protocol.Finish
 		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-done:
-			done, handIn = nil, s.finish()
+		case <-s.done:
+			pace, handIn = time.Second, s.finish()
+		default:
 		}
 		life, _, held, room := s.statement()
 		if len(handIn) > 0 {
@@ -269,17 +265,22 @@ func (s *simAgent) beat(ctx context.Context) {
 		call, cancel := context.WithTimeout(ctx, protocol.CallLimit)
 		resp, err := s.client.Report(call, protocol.ReportRequest{Agent: s.id, Incarnation: life, Held: held, Capacity: room, Finished: handIn})
 		cancel()
-		if err != nil {
-			if over(err) {
-				return
-			}
-			continue
+		if over(err) {
+			return
 		}
-		if len(handIn) > 0 && len(resp.Attempts) > 0 {
-			handIn = nil
-			s.mu.Lock()
-			s.held = nil
-			s.mu.Unlock()
+		if err == nil {
+			s.drop(resp.Attempts)
+		}
+	}
+}
+
+// drop forgets the results that were answered.
+func (s *simAgent) drop(answers []protocol.AttemptReply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range answers {
+		if a.Finished {
+			s.held = slices.DeleteFunc(s.held, func(h protocol.HeldAttempt) bool { return h.Job == a.Job && h.Attempt == a.Attempt })
 		}
 	}
 }
