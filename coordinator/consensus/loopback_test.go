@@ -17,7 +17,7 @@ type loopback struct {
 	ports []*peer.Port
 }
 
-const loopbackWait = 30 * time.Second // for what takes a second on an idle machine
+const loopbackWait = time.Minute // for what takes a second on an idle machine
 
 func newLoopback(t *testing.T, n int) *loopback {
 	l := &loopback{t: t, nodes: make([]*member, n), ports: make([]*peer.Port, n)}
