@@ -264,9 +264,11 @@ func TestHangingStoreEndsWithTheContext(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if w.blobs.ranges > maxReads {
-			t.Errorf("%d reads at a time", w.blobs.ranges)
-		}
+		w.blobs.set(func(m *memory) {
+			if m.ranges > maxReads {
+				t.Errorf("%d reads at a time", m.ranges)
+			}
+		})
 		wg.Wait()
 		close(w.blobs.hang)
 		w.has(job(2)) // those who gave up say nothing of the segment
