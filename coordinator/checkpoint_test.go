@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,11 +49,21 @@ func TestJudgeDigests(t *testing.T) {
 
 // fakeMembers are the members as one of them, a, sees them.
 type fakeMembers struct {
+	states *checkpoints
+
+	mu      sync.Mutex
 	digests map[string]consensus.Checkpoint
-	states  *checkpoints
+}
+
+func (f *fakeMembers) tell(server string, at consensus.Checkpoint) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.digests[server] = at
 }
 
 func (f *fakeMembers) list() []consensus.Member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.digests["a"] = f.states.current()
 	var out []consensus.Member
 	for _, server := range []string{"a", "b", "c"} {
@@ -89,13 +100,13 @@ func TestDivergedNodeHalts(t *testing.T) {
 			go f.states.run(t.Context())
 			time.Sleep(2 * comparePeriod)
 			synctest.Wait()
-			f.digests["b"] = other.current() // one to one
+			f.tell("b", other.current()) // one to one
 			time.Sleep(2 * comparePeriod)
 			synctest.Wait()
 			if len(halts) != 0 {
 				t.Error("halted without a majority against it")
 			}
-			f.digests["c"] = other.current()
+			f.tell("c", other.current())
 			time.Sleep(5 * comparePeriod)
 			synctest.Wait()
 			log = text.String()

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,10 +145,12 @@ func TestNewLeaderWaitsForClocks(t *testing.T) {
 func TestClockThatGoesWrongHandsLeadershipOn(t *testing.T) {
 	for _, jump := range []int64{dayMs, -dayMs} {
 		synctest.Test(t, func(t *testing.T) {
-			ahead := int64(0)
+			var ahead atomic.Int64
 			var to []string
 			r := &clockRule{
-				members:  func() []consensus.Member { return seenBy("a", voter("a", ahead), voter("b", 10), voter("c", -10)) },
+				members: func() []consensus.Member {
+					return seenBy("a", voter("a", ahead.Load()), voter("b", 10), voter("c", -10))
+				},
 				transfer: func(_ context.Context, server string) error { to = append(to, server); return nil },
 				log:      zerolog.Nop(),
 			}
@@ -159,7 +162,7 @@ func TestClockThatGoesWrongHandsLeadershipOn(t *testing.T) {
 			if len(to) != 0 {
 				t.Fatalf("handed on to %v with a right clock", to)
 			}
-			ahead = jump
+			ahead.Store(jump)
 			time.Sleep(clockPeriod)
 			synctest.Wait()
 			if len(to) != 1 || to[0] == "a" {

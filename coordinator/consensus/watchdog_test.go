@@ -194,9 +194,10 @@ func TestRestartWithSnapshotIsNoLoop(t *testing.T) {
 func TestStuckTransferHalts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failed atomic.Pointer[error]
-		stuck := true
+		var stuck atomic.Bool
+		stuck.Store(true)
 		w := newTransferWatchdog(time.Second, func() error {
-			if stuck {
+			if stuck.Load() {
 				return raft.ErrLeadershipTransferInProgress
 			}
 			return raft.ErrNotLeader
@@ -208,9 +209,9 @@ func TestStuckTransferHalts(t *testing.T) {
 		for range 10 {
 			w.answered(raft.ErrLeadershipTransferInProgress)
 			time.Sleep(stuckTransfers * time.Second)
-			stuck = false
+			stuck.Store(false)
 			time.Sleep(time.Second)
-			stuck = true
+			stuck.Store(true)
 			if err := failed.Load(); err != nil {
 				t.Fatalf("a transfer that ended: %v", *err)
 			}
