@@ -50,7 +50,7 @@ func scenarios() []scenario {
 }
 
 // scenarioLimit bounds one scenario; the slowest waits for several lease terms.
-const scenarioLimit = 10 * time.Minute
+const scenarioLimit = 20 * time.Minute
 
 // options are the command line.
 type options struct {

@@ -75,7 +75,7 @@ func powerLoss(ctx context.Context, b *bed) error {
 const powerCycles = 4
 
 func (b *bed) powerOff(disks []*powerDisk) error {
-	a := arena{bed: b, name: "power-loss-all"}
+	a := arena{bed: b, name: "power-loss"}
 	over := b.fault(a.ofNodes(0, b.nodes...))
 	defer over()
 	for _, d := range disks {
