@@ -41,7 +41,7 @@ func TestOneWayCuts(t *testing.T) {
 					w.put(value)
 					longest = max(longest, time.Since(start))
 					value++
-					time.Sleep(time.Second)
+					w.pass(time.Second)
 				}
 				if n := w.leaders() - before; n > c.changes {
 					t.Errorf("%d leaders in %s, %d allowed", n, length, c.changes)
@@ -95,7 +95,7 @@ func (l *writer) run(ctx context.Context) {
 				l.none = append(l.none, v)
 			}
 		}
-		time.Sleep(25 * time.Millisecond)
+		l.w.pass(25 * time.Millisecond)
 	}
 }
 
@@ -195,15 +195,15 @@ func (l *writer) step(t *testing.T, random *rand.Rand) {
 	switch random.IntN(5) {
 	case 0: // killed
 		locked(func() { w.kill(i) })
-		time.Sleep(pause)
+		w.pass(pause)
 		locked(func() { w.start(i) })
 	case 1: // wiped
 		locked(func() { w.kill(i); w.wipe(i) })
-		time.Sleep(pause)
+		w.pass(pause)
 		locked(func() { w.start(i) })
 	case 2: // cut off
 		w.wire.isolate(s.host, true)
-		time.Sleep(pause)
+		w.pass(pause)
 		w.wire.isolate(s.host, false)
 	case 3: // leaves, and comes back
 		if err := s.Leave(ctx); err != nil {
@@ -211,14 +211,14 @@ func (l *writer) step(t *testing.T, random *rand.Rand) {
 			return
 		}
 		locked(func() { w.stop(i) })
-		time.Sleep(pause)
+		w.pass(pause)
 		locked(func() { w.start(i) })
 	case 4: // is removed by another one, and restarted
 		if err := w.seats[(i+1)%len(all)].Remove(ctx, s.Identity().ServerID); err != nil {
 			t.Errorf("remove: %v", err)
 			return
 		}
-		time.Sleep(pause)
+		w.pass(pause)
 		locked(func() { w.stop(i); w.start(i) })
 	}
 }
@@ -258,7 +258,7 @@ func TestSnapshotsReachAFollowerAgainAndAgain(t *testing.T) {
 			write(5)
 			w.wire.isolate(w.seats[away].host, false)
 			if round%3 == 1 { // interrupted on its way
-				time.Sleep(time.Duration(round) * 10 * time.Millisecond)
+				w.pass(time.Duration(round) * 10 * time.Millisecond)
 				w.wire.isolate(w.seats[away].host, true)
 				write(5)
 				w.wire.isolate(w.seats[away].host, false)

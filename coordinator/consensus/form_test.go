@@ -15,7 +15,7 @@ func TestSimultaneousFirstStartsFormOneCluster(t *testing.T) {
 		virtual(t, 3, func(t *testing.T, w *world) {
 			for i := range 3 {
 				w.start(i)
-				time.Sleep(late)
+				w.pass(late)
 			}
 			w.voting(0, 1, 2)
 			w.put(1)
@@ -36,7 +36,7 @@ func TestSimultaneousFirstStartsFormOneCluster(t *testing.T) {
 func TestWaitsUntilAllExpectedAreThere(t *testing.T) {
 	virtual(t, 3, func(t *testing.T, w *world) {
 		w.start(0, 1)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		for _, s := range w.seats[:2] {
 			if s.formed() || s.IsLeader() {
 				t.Fatal("formed with two of three")
@@ -88,13 +88,13 @@ func TestFormingSurvivesACrash(t *testing.T) {
 				return errCrashed
 			}
 			w.start(0, 1, 2)
-			time.Sleep(5 * time.Second)
+			w.pass(5 * time.Second)
 			w.wire.mu.Lock()
 			w.wire.before = nil
 			w.wire.mu.Unlock()
 			if died >= 0 {
 				w.kill(died)
-				time.Sleep(time.Minute)
+				w.pass(time.Minute)
 				w.start(died)
 			}
 			w.voting(0, 1, 2)
@@ -171,7 +171,7 @@ func TestFormerLostForGood(t *testing.T) {
 		w.wire.before = nil
 		w.wire.mu.Unlock()
 		w.start(lowest)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		for i, s := range w.seats {
 			if s.IsLeader() {
 				t.Fatalf("seat %d leads", i)

@@ -30,7 +30,7 @@ func TestWipedVoterNeverElects(t *testing.T) {
 		w.kill(b)
 		w.wipe(b)
 		w.start(b, c)
-		time.Sleep(5 * time.Minute)
+		w.pass(5 * time.Minute)
 		for _, i := range rest {
 			if w.seats[i].IsLeader() {
 				t.Fatalf("seat %d leads without what was acknowledged: %v", i, w.seats[i].fsm.values())
@@ -49,7 +49,7 @@ func TestWipedVoterNeverElects(t *testing.T) {
 func TestWipedVoterComesBackAsNonvoter(t *testing.T) {
 	trio(t, func(t *testing.T, w *world) {
 		w.put(1)
-		time.Sleep(2 * stableTime) // a leader that is younger than that has nothing to compare with
+		w.pass(2 * stableTime) // a leader that is younger than that has nothing to compare with
 		b := w.others(w.leader())[0]
 		old := w.seats[b].Identity().ServerID
 		w.kill(b)
@@ -85,10 +85,10 @@ func TestNewServerIsPromotedUnderLoad(t *testing.T) {
 				for range 3 { // more than a server may be behind, between two polls
 					to.Propose(ctx, put(v))
 				}
-				time.Sleep(5 * time.Millisecond)
+				w.pass(5 * time.Millisecond)
 			}
 		}()
-		time.Sleep(2 * time.Second)
+		w.pass(2 * time.Second)
 		n := w.addSeat()
 		w.start(n)
 		w.voting(0, 1, 2, n)
@@ -221,7 +221,7 @@ func TestDeadServerIsRemovedOnlyAboveTheMinimum(t *testing.T) {
 	trio(t, func(t *testing.T, w *world) {
 		dead := w.others(w.leader())[0]
 		w.kill(dead)
-		time.Sleep(10 * deadTime)
+		w.pass(10 * deadTime)
 		w.put(1)
 		if n := len(w.seats[w.leader()].Members()); n != 3 {
 			t.Fatalf("%d members with expect 3", n)
@@ -248,12 +248,12 @@ func TestNewLeaderJudgesNobodyByOldSilence(t *testing.T) {
 		w.voting(0, 1, 2, 3)
 		dead := slices.DeleteFunc(w.others(w.leader()), func(i int) bool { return i == n })[0]
 		w.kill(dead)
-		time.Sleep(deadTime - 10*time.Second)
+		w.pass(deadTime - 10*time.Second)
 		if err := w.seats[w.leader()].Transfer(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		w.leader()
-		time.Sleep(deadTime / 2)
+		w.pass(deadTime / 2)
 		if got := len(w.seats[w.leader()].Members()); got != 4 {
 			t.Fatal("removed by a leader that had seen it silent for half a minute")
 		}
@@ -267,7 +267,7 @@ func TestSlowServerDelaysNobody(t *testing.T) {
 		rest := w.others(lead)
 		w.wire.isolate(w.seats[rest[0]].host, true) // its questions hang until they time out
 		for range 20 {
-			time.Sleep(pollInterval / 2)
+			w.pass(pollInterval / 2)
 			for _, m := range w.seats[lead].Members() {
 				if m.Server == w.seats[rest[1]].Identity().ServerID && (!m.Reachable || m.LastContact > pollInterval+pollInterval/10) {
 					t.Fatalf("%+v", m)
@@ -295,7 +295,7 @@ func TestMembersTellWhatTheOthersSay(t *testing.T) {
 		w.voting(0, 1, 2)
 		w.put(1)
 		w.agree(1)
-		time.Sleep(2 * pollInterval)
+		w.pass(2 * pollInterval)
 		lead := w.seats[w.leader()].Identity().ServerID
 		for i, s := range w.seats {
 			for _, m := range s.Members() {
@@ -445,7 +445,7 @@ func TestSilentVoterIsNoHeir(t *testing.T) {
 		lead := w.leader()
 		silent := w.seats[w.others(lead)[0]]
 		w.wire.isolate(silent.host, true)
-		time.Sleep(2 * missedPolls * pollInterval)
+		w.pass(2 * missedPolls * pollInterval)
 		m := w.seats[lead].members
 		m.mu.Lock()
 		for addr, s := range m.seen { // what it said last makes it the best

@@ -51,6 +51,9 @@ func virtual(t *testing.T, n int, test func(*testing.T, *world)) {
 	})
 }
 
+// pass lets virtual time pass.
+func (w *world) pass(d time.Duration) { time.Sleep(d) }
+
 func (w *world) addSeat() int {
 	i := len(w.seats)
 	w.seats = append(w.seats, &seat{host: fmt.Sprintf("host%d:7401", i), memory: NewMemory(), log: &journal{}})
