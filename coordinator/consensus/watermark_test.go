@@ -315,3 +315,19 @@ func TestMissingSnapshotsRefuseToStart(t *testing.T) {
 	}
 	wantDamage(t, dir, "entries are missing")
 }
+
+// BenchmarkAcknowledge is what the watermark adds to each append.
+func BenchmarkAcknowledge(b *testing.B) {
+	w, file, _, err := openWatermark(b.TempDir(), "srv_abcdefghijklmnopqrstuvwxyz")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	n := uint64(0)
+	for b.Loop() {
+		n++
+		if err := w.change(func(p *promise) { p.index = n }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
