@@ -33,6 +33,7 @@ type call struct {
 	relayed bool          // another coordinator relays the request
 	waited  time.Duration // for how long it has
 	once    bool          // when it is relayed and the answer is lost, its sender decides
+	parks   bool          // the leader may hold it as long as an agent's sync
 	stale   bool          // consistency=stale
 	label   [][2]string   // headers of a stale answer
 }

@@ -87,7 +87,7 @@ func (c *call) outgoing(path string) *outgoing {
 	if wait, err := time.ParseDuration(c.query("wait")); err == nil && wait > 0 {
 		limit += min(wait, maxWait)
 	}
-	if c.once {
+	if c.parks {
 		limit += protocol.SyncHold * 2
 	}
 	return &outgoing{head: []byte(b.String()), body: c.raw, limit: limit, once: c.once}
