@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -124,10 +123,9 @@ func TestSlowHandlerOfACallIsWaitedFor(t *testing.T) {
 	go func() { answered <- a.Call(deadline(t), b.address(), "slow", point{}, nil) }()
 	<-asked
 	// Longer than b's limit: another caller of b stalls and is given up meanwhile.
-	c := rawConn(t, b)
-	_, _ = io.Copy(io.Discard, c)
-	c = rawConn(t, b)
-	_, _ = io.Copy(io.Discard, c)
+	for range 3 {
+		_, _ = io.Copy(io.Discard, rawConn(t, b))
+	}
 	close(go1)
 	if err := <-answered; err != nil {
 		t.Error(err)
@@ -136,21 +134,45 @@ func TestSlowHandlerOfACallIsWaitedFor(t *testing.T) {
 
 func TestBodyIsLeftAloneAfterAnError(t *testing.T) {
 	a, b := listen(t, Identity{"srv_a", one}, nil).start(t), listen(t, Identity{"srv_b", one}, nil).start(t)
-	body := &guarded{r: bytes.NewReader(make([]byte, 1<<20))}
-	_, _, err := a.Stream(deadline(t), b.address(), "unknown", nil, body, -1)
-	body.over = true // the race detector watches
-	unreachable(t, err, false)
+	for range 20 {
+		body := &guarded{}
+		_, _, err := a.Stream(deadline(t), b.address(), "unknown", nil, body, -1)
+		body.over = true // the race detector watches
+		unreachable(t, err, false)
+	}
 }
 
-// guarded is read without a lock, as a caller's own reader is.
-type guarded struct {
-	r    io.Reader
-	over bool
-}
+// guarded has no end and is read without a lock, as a caller's own reader is.
+type guarded struct{ over bool }
 
 func (g *guarded) Read(b []byte) (int, error) {
 	if g.over {
 		panic("read after the call")
 	}
-	return g.r.Read(b)
+	return min(len(b), 16), nil
+}
+
+// TestAnswerOfAnotherServerIsNotBelieved: who answers is checked on both sides.
+func TestAnswerOfAnotherServerIsNotBelieved(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		if _, err := readHello(c); err == nil {
+			_, _ = c.Write(answer{status: StatusOK, self: Identity{"srv_other", one}}.encode())
+		}
+		_, _ = io.Copy(io.Discard, c)
+	}()
+	a := listen(t, Identity{"srv_a", one}, nil).start(t)
+	_, err = a.Dial(deadline(t), KindRaft, Address{"srv_b", ln.Addr().String()})
+	if u := unreachable(t, err, false); !strings.Contains(u.Error(), "srv_other answered") {
+		t.Error(u)
+	}
 }
