@@ -297,7 +297,7 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	over := a.fault(a.ofNodes(0, n))
 	defer over()
 	n.kill()
-	if err := pause(ctx, cutTime); err != nil {
+	if err := a.advance(ctx, awayEntries); err != nil {
 		return err
 	}
 	installed, err := count(n.log, installedText)
@@ -320,6 +320,33 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 		err = fmt.Errorf("the run is invalid: %s needed no snapshot", n.name)
 	}
 	return err
+}
+
+// awayEntries are four times what is kept behind a snapshot.
+const awayEntries = 1024
+
+// advance waits until the log has grown by so many entries.
+func (a *arena) advance(ctx context.Context, entries uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	first := uint64(0)
+	for {
+		n, err := a.leader(ctx)
+		if err != nil {
+			return err
+		}
+		if s, err := n.status(ctx, false); err == nil {
+			if first == 0 {
+				first = s.Index
+			}
+			if s.Index >= first+entries {
+				return nil
+			}
+		}
+		if err := pause(ctx, 5*readyLook); err != nil {
+			return fmt.Errorf("the log did not grow by %d entries: %w", entries, err)
+		}
+	}
 }
 
 // installedText is what raft says when it has taken a snapshot from a leader.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -38,6 +39,8 @@ const (
 	recentJobs  = 128                     // jobs that readers choose from
 	cancelShare = 0.06                    // of acknowledged jobs
 	abandon     = 0.3                     // of submits without success, so that refusals and doubts stand for themselves
+	watchers    = 2                       // clients that follow jobs by streams, from one coordinator to the next
+	watchTime   = 20 * time.Second        // that one job is followed at most
 	longest     = 100                     // ms that a job takes at most
 	minRate     = 15.0                    // acknowledged submits a second without which a fault proves nothing
 	rateTime    = 1500 * time.Millisecond // over which the rate is taken
@@ -54,6 +57,10 @@ func (b *bed) startLoad(ctx context.Context) *load {
 	for i := range readers {
 		r := rand.New(rand.NewPCG(b.rand.Uint64(), uint64(i)))
 		l.wg.Go(func() { l.reads(ctx, &caller{b: b, name: fmt.Sprint("reader-", i)}, r) })
+	}
+	for i := range watchers {
+		r := rand.New(rand.NewPCG(b.rand.Uint64(), uint64(i)))
+		l.wg.Go(func() { l.watches(ctx, fmt.Sprint("watcher-", i), r) })
 	}
 	return l
 }
@@ -110,17 +117,46 @@ func (l *load) acknowledged(ctx context.Context, c *caller, r *rand.Rand, task i
 
 func (l *load) reads(ctx context.Context, c *caller, r *rand.Rand) {
 	for ctx.Err() == nil {
-		l.mu.Lock()
-		var k known
-		if n := len(l.recent); n > 0 {
-			k = l.recent[r.IntN(n)]
-		}
-		l.mu.Unlock()
-		if k.task != 0 {
+		if k, ok := l.pick(r); ok {
 			c.read(ctx, l.b.nodes[r.IntN(len(l.b.nodes))], k.task, k.job.String())
 		}
 		_ = pause(ctx, readPace)
 	}
+}
+
+// watches follows one job after the other to its end. The client goes on with
+// the next coordinator where a stream broke.
+func (l *load) watches(ctx context.Context, name string, r *rand.Rand) {
+	for ctx.Err() == nil {
+		k, ok := l.pick(r)
+		if !ok {
+			_ = pause(ctx, readPace)
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, watchTime)
+		for e, err := range l.b.client.Watch(one, k.job) {
+			if err != nil {
+				break
+			}
+			var s protocol.JobStatus
+			if e.Type != protocol.EventStatus || json.Unmarshal(e.Data, &s) != nil {
+				continue
+			}
+			d, now := docOf(&s), record.Now()
+			l.b.log.Call(record.Call{Client: name, Op: record.OpWatch, Task: k.task, Job: k.job.String(), Start: now, End: now, Outcome: record.OK, Index: d.Index, Doc: &d})
+		}
+		cancel()
+	}
+}
+
+// pick is one of the newest jobs.
+func (l *load) pick(r *rand.Rand) (known, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.recent) == 0 {
+		return known{}, false
+	}
+	return l.recent[r.IntN(len(l.recent))], true
 }
 
 // warm waits until enough is acknowledged for a fault to prove something.

@@ -144,6 +144,12 @@ func brokenReads() []spoiled {
 		{"a read before the handler's start", "I13", "the handler", func(_ *testing.T, h *record.History) {
 			h.Calls[2].Doc = doc(1, "queued", 0, 10)
 		}},
+		{"a stream that goes back", "I13", "went back", func(_ *testing.T, h *record.History) {
+			h.Calls = append(h.Calls, watch(1, 10*second, doc(1, "running", 1, 11)))
+		}},
+		{"a read behind a stream", "I13", "had seen it further", func(_ *testing.T, h *record.History) {
+			h.Calls = append(h.Calls, read(1, 9*second+1, 10*second, doc(1, "queued", 0, 12)))
+		}},
 		{"answers without an order", "I13", "no order", func(_ *testing.T, h *record.History) {
 			h.Calls[5].Doc = nil
 			h.Calls = append(h.Calls, read(2, 10*second, 11*second, doc(2, "completed", 0, 14)))

@@ -89,6 +89,7 @@ type task struct {
 	submits []record.Call
 	reads   []record.Call
 	cancels []record.Call
+	watches []record.Call // frames of streams, in the order in which they came
 	runs    []record.Run
 	finals  []finalDoc
 	lenient bool
@@ -119,6 +120,8 @@ func newTasks(h *record.History) *tasks {
 			}
 		case record.OpCancel:
 			k.cancels = append(k.cancels, c)
+		case record.OpWatch:
+			k.watches = append(k.watches, c)
 		}
 	}
 	for _, run := range h.Runs {

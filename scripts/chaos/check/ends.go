@@ -16,7 +16,7 @@ type observation struct {
 
 func (k *task) endings() []observation {
 	var out []observation
-	for _, c := range slices.Concat(k.reads, k.cancels, k.submits) {
+	for _, c := range slices.Concat(k.reads, k.cancels, k.submits, k.watches) {
 		if c.Doc != nil && terminal(c.Doc.Status) {
 			out = append(out, observation{who: c.Client + " at " + c.Node, at: c.End, doc: *c.Doc})
 		}

@@ -36,7 +36,7 @@ type fact struct {
 
 func (k *task) facts() []fact {
 	var out []fact
-	for _, c := range slices.Concat(k.submits, k.reads, k.cancels) {
+	for _, c := range slices.Concat(k.submits, k.reads, k.cancels, k.watches) {
 		switch {
 		case c.Outcome == record.OK && c.Doc != nil:
 			out = append(out, fact{at: c.End, stage: stageOf(c.Doc), index: c.Doc.Index, who: c.Client + " at " + c.Node})
@@ -55,6 +55,7 @@ func (k *task) facts() []fact {
 // it began.
 func (r *Report) reads(t *tasks) {
 	t.each(func(k *task) {
+		r.backwards(k)
 		facts := k.facts()
 		// newest[i] is the furthest of the first i+1 facts, by stage and by index.
 		far := make([]fact, len(facts))
@@ -74,6 +75,20 @@ func (r *Report) reads(t *tasks) {
 			}
 		}
 	})
+}
+
+// backwards is I13 for streams: no frame shows less than the one before it,
+// also when the stream broke and went on at another coordinator.
+func (r *Report) backwards(k *task) {
+	newest := make(map[string]record.Call) // by client
+	for _, c := range k.watches {
+		before, seen := newest[c.Client]
+		if seen && (stageOf(c.Doc) < stageOf(before.Doc) || c.Doc.Index < before.Doc.Index) {
+			r.StaleAt = append(r.StaleAt, c.End)
+			r.add("I13", "the stream of task %d went back for %s: %s at index %d after %s at index %d", k.n, c.Client, c.Doc.Status, c.Doc.Index, before.Doc.Status, before.Doc.Index)
+		}
+		newest[c.Client] = c
+	}
 }
 
 func (r *Report) stale(k *task, c record.Call, facts, far, high []fact) {

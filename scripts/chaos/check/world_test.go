@@ -46,6 +46,10 @@ func read(n int, start, end int64, d *record.Doc) record.Call {
 	return c
 }
 
+func watch(n int, at int64, d *record.Doc) record.Call {
+	return record.Call{Client: "w", Op: record.OpWatch, Task: n, Job: job(n).String(), Start: at, End: at, Outcome: record.OK, Doc: d}
+}
+
 func cancel(n int, start, end int64, outcome record.Outcome, d *record.Doc) record.Call {
 	return record.Call{Client: "c", Op: record.OpCancel, Node: "c3", Task: n, Job: job(n).String(), Start: start, End: end, Outcome: outcome, Doc: d}
 }
@@ -117,6 +121,8 @@ func sound(t *testing.T) *record.History {
 		submit(2, 1*second, 2*second, record.OK),
 		cancel(2, 3*second, 4*second, record.OK, doc(2, "cancelled", 0, 14)),
 		submit(3, 1*second, 2*second, record.No),
+		watch(1, 4*second, doc(1, "queued", 0, 10)),
+		watch(1, 9*second, doc(1, "running", 1, 12)),
 	}
 	h.Runs = []record.Run{run(1, "agent-1", record.EventStart, 5*second), run(1, "agent-1", record.EventResult, 8*second)}
 	for _, node := range []string{"c1", "c2", "c3"} {

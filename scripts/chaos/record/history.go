@@ -21,6 +21,7 @@ const (
 	OpSubmit = "submit"
 	OpRead   = "read"
 	OpCancel = "cancel"
+	OpWatch  = "watch" // one frame of a status stream; its end is when it came
 )
 
 // Call is one call of a client.
