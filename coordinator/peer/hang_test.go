@@ -110,6 +110,7 @@ func TestSlowHandlerOfACallIsWaitedFor(t *testing.T) {
 		if err := r.Decode(&p); err != nil {
 			return nil, err
 		}
+		_, _ = r.Body.Read(make([]byte, 1)) // behind its end
 		close(asked)
 		select {
 		case <-go1:
