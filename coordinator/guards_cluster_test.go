@@ -253,6 +253,10 @@ func TestOppositeOffsetsBothLead(t *testing.T) {
 			last = now
 		}
 	}
+	// The median is right: neither term began with its leader's own clock.
+	if ahead := last - time.Now().UnixMilli(); ahead > 2000 {
+		t.Errorf("the replicated clock is %d ms ahead", ahead)
+	}
 	timesRight(t, all, long, serving(t, all).submit(t, time.Second))
 }
 
