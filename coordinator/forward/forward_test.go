@@ -333,8 +333,8 @@ func TestWritesShareCalls(t *testing.T) {
 		}
 		close(release)
 		callers.Wait()
-		if len(n.calls) != maxCalls+1 {
-			t.Errorf("%d calls carried 100 writes, want %d", len(n.calls), maxCalls+1)
+		if len(n.calls) > maxCalls+1 {
+			t.Errorf("%d calls carried 100 writes, want at most %d", len(n.calls), maxCalls+1)
 		}
 	})
 }
@@ -347,7 +347,11 @@ func TestACallIsBounded(t *testing.T) {
 	}
 	play(t, func(t *testing.T, n *node) {
 		n.follow(first())
-		n.answer = commit
+		release := make(chan struct{})
+		n.answer = func(ctx context.Context, c call, out any) error {
+			<-release
+			return commit(ctx, c, out)
+		}
 		var callers sync.WaitGroup
 		for i := range byte(40) {
 			callers.Go(func() {
@@ -356,6 +360,8 @@ func TestACallIsBounded(t *testing.T) {
 				}
 			})
 		}
+		synctest.Wait() // the first calls are under way, the others wait together
+		close(release)
 		callers.Wait()
 		for _, c := range n.calls {
 			if len(c.commands) > 3 {
