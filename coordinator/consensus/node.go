@@ -78,7 +78,10 @@ func Open(cfg Config) (*Node, error) {
 		failed:   n.failure,
 		clock:    n.clock,
 	})
-	n.verifier = newVerifier(&verifier{raft: n.raft, track: n.track, barrier: n.barrier, logs: n.logs})
+	n.verifier = newVerifier(&verifier{
+		raft: n.raft, check: func() error { return n.raft.VerifyLeader().Error() }, fresh: n.answeredSince,
+		track: n.track, barrier: n.barrier, logs: n.logs,
+	})
 	n.lead = &leadership{ch: make(chan bool, 1)}
 	n.ended.Go(func() { n.lead.follow(ctx, n.raft.LeaderCh()) })
 	n.members = newMembership(n)
@@ -196,6 +199,14 @@ func (n *Node) openTransport(log hclog.Logger) raft.Transport {
 	trans := newNetwork(newStream(n.cfg.Port, n.server), log)
 	n.release = append(n.release, trans.Close)
 	return trans
+}
+
+// answeredSince reports whether a majority has answered to something that was
+// sent at or after that moment. Memory's transport delivers at once, so there
+// every answer is new.
+func (n *Node) answeredSince(since time.Time) bool {
+	net, ok := n.trans.(network)
+	return !ok || net.replies.quorum(n.configuration(), raft.ServerID(n.server), since)
 }
 
 // countLeaders counts in raft's own goroutine, so that no change is missed.

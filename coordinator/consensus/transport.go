@@ -30,6 +30,7 @@ const (
 // forwards WithPreVote and WithClose, which raft finds by type assertion.
 type network struct {
 	*raft.NetworkTransport
+	replies *replies
 }
 
 // SetHeartbeatHandler implements raft.Transport by doing nothing: heartbeats
@@ -37,7 +38,7 @@ type network struct {
 func (n network) SetHeartbeatHandler(func(raft.RPC)) {}
 
 func newNetwork(stream raft.StreamLayer, log hclog.Logger) network {
-	return network{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return network{replies: newReplies(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          stream,
 		Logger:          log,
 		MaxPool:         maxPool,
