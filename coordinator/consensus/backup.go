@@ -205,6 +205,9 @@ func (c *counted) Write(p []byte) (int, error) {
 // Leadership then tells that this node leads, so that what the leader built
 // from the old state is built anew.
 func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader) (Backup, error) {
+	if n.cfg.Fence == nil {
+		return Backup{}, errors.New("cannot restore backup: Config.Fence is not set, and agents of the time after the backup could write to it")
+	}
 	if err := n.VerifyLeader(ctx); err != nil {
 		return Backup{}, err
 	}
@@ -217,18 +220,16 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader) (Backup, error)
 	if err != nil {
 		return b, err
 	}
-	fenced := state
-	if n.cfg.Fence != nil {
-		if fenced, err = n.spool(); err != nil {
-			return b, err
-		}
-		defer fenced.remove()
-		if err := state.rewind(); err != nil {
-			return b, err
-		}
-		if err := n.cfg.Fence(state, fenced); err != nil {
-			return b, fmt.Errorf("cannot fence backup: %w", err)
-		}
+	fenced, err := n.spool()
+	if err != nil {
+		return b, err
+	}
+	defer fenced.remove()
+	if err := state.rewind(); err != nil {
+		return b, err
+	}
+	if err := n.cfg.Fence(state, fenced); err != nil {
+		return b, fmt.Errorf("cannot fence backup: %w", err)
 	}
 	size, err := fenced.Seek(0, io.SeekEnd)
 	if err == nil {

@@ -118,7 +118,12 @@ func TestBackupGoesIntoAnotherCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	m := start(t, Config{Memory: NewMemory()})
+	loose := start(t, Config{Memory: NewMemory()})
+	loose.lead(t)
+	if _, err := loose.RestoreSnapshot(t.Context(), bytes.NewReader(file.Bytes())); err == nil {
+		t.Fatal("restored without a fence")
+	}
+	m := start(t, Config{Memory: NewMemory(), Fence: marked})
 	m.lead(t)
 	if _, err := m.RestoreSnapshot(t.Context(), &file); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ type Config struct {
 	Verify func(io.Reader) error
 
 	// Fence copies a state that was verified, for RestoreSnapshot, so that
-	// nothing of the time after it is accepted; nil: the state is taken as it is.
+	// nothing of the time after it is accepted. Without it nothing is restored.
 	Fence func(in io.Reader, out io.Writer) error
 
 	// WallMs is the wall clock in unix milliseconds; nil: the machine's.
