@@ -70,7 +70,10 @@ sim: ## the replicated core in virtual time for SIM (60s), from SEED
 teeth: ## bugs that the tests must catch, one after the other
 	CGO_ENABLED=0 go run ./scripts/teeth
 
-verify: chaos-quick sim teeth compat ## what CI runs on top of the tests
+gate: build ## a job costs no more processor time than it did
+	CGO_ENABLED=0 go run ./scripts/bench -gate
+
+verify: chaos-quick sim teeth compat gate ## what CI runs on top of the tests
 
 bench: build ## costs per job; see docs/performance.md
 	go run ./scripts/bench
