@@ -146,8 +146,10 @@ func TestASilentCoordinatorIsLeft(t *testing.T) {
 		if err == nil {
 			t.Fatal("a stopped coordinator answered")
 		}
-		if r, err := c.Report(t.Context(), protocol.ReportRequest{}); err != nil || r.BeatMs != 7 {
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		if r, err := c.Report(ctx, protocol.ReportRequest{}); err != nil || r.BeatMs != 7 {
 			t.Errorf("with %v: %+v %v", addrs, r, err)
 		}
+		cancel()
 	}
 }
