@@ -9,10 +9,13 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo build test check verify bench bench-peers test-clients chaos chaos-quick sim teeth compat soak gen fmt lint race vet nvml clean
+.PHONY: demo cluster gate build test check verify bench bench-peers test-clients chaos chaos-quick sim teeth compat soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
+
+cluster: build ## three coordinators and an agent on this machine, until Ctrl-C
+	bin/windlass dev --coordinators 3
 
 build: ## bin/windlass, static; bin/windlass-gpu with NVML where a C compiler exists
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass ./cmd/windlass
