@@ -148,7 +148,7 @@ func TestASilentCoordinatorIsLeft(t *testing.T) {
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 		if r, err := c.Report(ctx, protocol.ReportRequest{}); err != nil || r.BeatMs != 7 {
-			t.Errorf("with %v: %+v %v", addrs, r, err)
+			t.Fatalf("with %v: %+v %v", addrs, r, err)
 		}
 		cancel()
 	}
