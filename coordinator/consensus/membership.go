@@ -48,6 +48,7 @@ type membership struct {
 	known  bool                  // a leader has confirmed that this node is a member
 	said   string                // why an empty node waits, as it was logged last
 	saidAt time.Time
+	since  time.Time // when it began to wait
 }
 
 func newMembership(n *Node) *membership {
@@ -166,16 +167,24 @@ func (m *membership) enter(ctx context.Context) {
 	}
 }
 
-// say logs why the node waits: at once when that is new, then now and again.
+// say logs why the node waits: at once when that is new, then now and again. Until
+// all have had the time to start there is nothing to warn of.
 func (m *membership) say(why string) {
+	level := zerolog.WarnLevel
 	m.mu.Lock()
+	if m.since.IsZero() {
+		m.since = time.Now()
+	}
+	if time.Since(m.since) < repeatWait {
+		level = zerolog.InfoLevel
+	}
 	again := why == m.said && time.Since(m.saidAt) < repeatWait
 	if !again {
 		m.said, m.saidAt = why, time.Now()
 	}
 	m.mu.Unlock()
 	if !again {
-		m.log.Warn().Str("reason", why).Msg("this coordinator waits for its cluster")
+		m.log.WithLevel(level).Str("reason", why).Msg("this coordinator waits for its cluster")
 	}
 }
 
