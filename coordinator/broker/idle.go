@@ -75,7 +75,15 @@ func (t *term) reseat(a *agent) {
 	}
 }
 
+// sit gives an agent its place in a heap. It has one in each: instances of the
+// same endpoint, which it lists one by one, add up.
 func (a *agent) sit(h *idleHeap, free int) {
+	for _, s := range a.seats {
+		if s.heap == h {
+			s.free += free
+			return
+		}
+	}
 	s := &seat{agent: a, heap: h, free: free}
 	a.seats = append(a.seats, s)
 	h.push(s)

@@ -343,6 +343,21 @@ func TestWarmAgentIsPreferred(t *testing.T) {
 	})
 }
 
+// TestAgentSitsOnceForManyInstances: an agent lists each warm instance, and it
+// still has one place among those that are warm for an endpoint.
+func TestAgentSitsOnceForManyInstances(t *testing.T) {
+	run(t, func(w *world) {
+		w.endpoint(protocol.Endpoint{ID: testEndpoint})
+		a, _ := w.agent(plain())
+		req := a.request(4)
+		one := protocol.WarmInstance{Endpoint: testEndpoint, Revision: w.store.Endpoint(protocol.OrgDefault, testEndpoint).Revision, Free: 1}
+		req.Warm = []protocol.WarmInstance{one, one, one, one}
+		ch := a.send(context.Background(), req)
+		w.submit(protocol.PriorityNormal)
+		w.assigned(ch)
+	})
+}
+
 func TestCancelAndCompleteHaveOneWinner(t *testing.T) {
 	for _, cancelFirst := range []bool{true, false} {
 		run(t, func(w *world) {
