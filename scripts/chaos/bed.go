@@ -279,6 +279,7 @@ func (b *bed) procs() []*proc {
 
 // end stops everything.
 func (b *bed) end() {
+	b.log.Ending()
 	for _, l := range b.links {
 		l.heal()
 	}

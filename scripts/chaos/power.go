@@ -67,6 +67,7 @@ func powerLoss(ctx context.Context, b *bed) error {
 	}
 	l.end()
 	err := b.settle(ctx)
+	b.log.Ending()
 	b.halt() // before the disks go
 	return err
 }

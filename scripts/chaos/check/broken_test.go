@@ -176,6 +176,9 @@ func brokenNodes() []spoiled {
 		{"a coordinator lives on with a failed disk", "I18", "did not end", func(_ *testing.T, h *record.History) {
 			h.Faults = append(h.Faults, record.Fault{Name: "fsync-eio", Target: []string{"c1"}, At: second, Exit: "c1"})
 		}},
+		{"a coordinator ends by itself", "I20", "nothing had been done", func(_ *testing.T, h *record.History) {
+			h.Exits = append(h.Exits, record.Exit{Node: "c3", At: 5 * second})
+		}},
 		{"a damaged entry is applied", "I19", "damaged", func(_ *testing.T, h *record.History) {
 			for i := range h.Applied {
 				if h.Applied[i].Index == 12 {

@@ -78,6 +78,7 @@ func History(h *record.History) *Report {
 	r.agree(h)
 	r.replay(h, t)
 	r.exits(h)
+	r.crashes(h)
 	r.gaps(h)
 	return r
 }

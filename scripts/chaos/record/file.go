@@ -28,6 +28,7 @@ type event struct {
 	Final      *Final `json:"final,omitempty"`
 	Stall      *Stall `json:"stall,omitempty"`
 	Settled    bool   `json:"settled,omitempty"`
+	EndedAt    int64  `json:"endedAt,omitempty"`
 	Lenient    []int  `json:"lenient,omitempty"`
 	QueueLimit int    `json:"queueLimit,omitempty"`
 }
@@ -87,6 +88,9 @@ func (l *Log) Stall(s Stall) { l.write(l.events, event{Stall: &s}) }
 
 // Settled writes that every job had its time to end.
 func (l *Log) Settled() { l.write(l.events, event{Settled: true}) }
+
+// Ending writes that everything is stopped from now on.
+func (l *Log) Ending() { l.write(l.events, event{EndedAt: Now()}) }
 
 // Lenient writes that a task may end otherwise than completed.
 func (l *Log) Lenient(task int) { l.write(l.events, event{Lenient: []int{task}}) }
@@ -162,9 +166,14 @@ func Load(dir string) (*History, error) {
 	}
 	for _, file := range files {
 		node := strings.TrimSuffix(filepath.Base(filepath.Dir(file)), "-chaos")
-		if err := h.applied(file, node); err != nil {
+		applied, err := LoadApplied(file)
+		if err != nil {
 			return nil, err
 		}
+		for i := range applied {
+			applied[i].Node = node
+		}
+		h.Applied = append(h.Applied, applied...)
 	}
 	return h, nil
 }
@@ -185,6 +194,8 @@ func (h *History) event(line []byte) error {
 		h.Stalls = append(h.Stalls, *e.Stall)
 	case e.Settled:
 		h.Settled = true
+	case e.EndedAt > 0:
+		h.EndedAt = e.EndedAt
 	case e.QueueLimit > 0:
 		h.QueueLimit = e.QueueLimit
 	}
@@ -194,17 +205,20 @@ func (h *History) event(line []byte) error {
 	return nil
 }
 
-// applied reads one coordinator's file. It was killed at any moment, so a line
-// may be cut, and the next life goes on behind it: lines that are no record
-// are passed over, because what is missing here is in the others' files.
-func (h *History) applied(file, node string) error {
-	return lines(file, func(line []byte) error {
-		a := Applied{Node: node}
+// LoadApplied reads what one coordinator applied, in the order in which it did.
+// It was killed at any moment, so a line may be cut, and the next life goes on
+// behind it: lines that are no record are passed over, because what is missing
+// here is in the others' files.
+func LoadApplied(file string) ([]Applied, error) {
+	var out []Applied
+	err := lines(file, func(line []byte) error {
+		var a Applied
 		if json.Unmarshal(line, &a) == nil {
-			h.Applied = append(h.Applied, a)
+			out = append(out, a)
 		}
 		return nil
 	})
+	return out, err
 }
 
 func lines(file string, each func([]byte) error) error {

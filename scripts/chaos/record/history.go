@@ -126,6 +126,8 @@ type History struct {
 	Applied []Applied
 	// Settled is false when the run was given up before every job could end.
 	Settled bool
+	// EndedAt is when the harness began to stop everything; 0: it never did.
+	EndedAt int64
 	// Lenient names jobs that may end otherwise than completed: tasks that were
 	// told to misbehave, by task number.
 	Lenient map[int]bool
