@@ -28,12 +28,16 @@ func (r *Report) exits(h *record.History) {
 	}
 }
 
+// noticeTime is how much later a fault may be recorded than a coordinator that
+// was told to kill itself at a point has ended.
+const noticeTime = time.Second
+
 // crashes: a coordinator ends only where a fault named it. Whoever starts it
 // again, as a service manager does, would hide that.
 func (r *Report) crashes(h *record.History) {
 	for _, e := range h.Exits {
 		explained := h.EndedAt > 0 && e.At >= h.EndedAt || slices.ContainsFunc(h.Faults, func(f record.Fault) bool {
-			return slices.Contains(f.Target, e.Node) && f.At <= e.At && (f.Until == 0 || e.At <= f.Until+int64(exitLimit))
+			return slices.Contains(f.Target, e.Node) && f.At-int64(noticeTime) <= e.At && (f.Until == 0 || e.At <= f.Until+int64(exitLimit))
 		})
 		if !explained {
 			r.add("I20", "%s ended, and nothing had been done to it", e.Node)
