@@ -51,7 +51,7 @@ func baselines(ctx context.Context, all []*baseline, workers int) {
 		out, failed := goTest(ctx, b.pkg, b.tests, mostLimit)
 		b.output, b.limit = out, max(limitFactor*time.Since(begin), leastLimit)
 		if failed {
-			b.failure = out
+			b.failure = failing(out)
 		}
 	})
 }
@@ -75,12 +75,24 @@ func goTest(ctx context.Context, pkg string, tests []string, limit time.Duration
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	b, err := cmd.CombinedOutput()
-	out := string(b)
-	const shown = 4000 // the end of it says what failed
-	if err != nil && len(out) > shown && len(more) == 0 {
-		out = "..." + out[len(out)-shown:]
+	return string(b), err != nil
+}
+
+// failing is what an output says of the tests that failed: their names, and how
+// rapid is told to draw the same again; else its end.
+func failing(out string) string {
+	var lines []string
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "--- FAIL") || strings.Contains(line, "-rapid.seed") || strings.Contains(line, "_test.go:") && !strings.Contains(line, "[rapid] draw") {
+			lines = append(lines, line)
+		}
 	}
-	return out, err != nil
+	const shown = 30 // of what may be thousands
+	if len(lines) == 0 {
+		lines = strings.SplitAfter(out, "\n")
+		lines = lines[max(0, len(lines)-shown):]
+	}
+	return strings.Join(lines[:min(len(lines), shown)], "")
 }
 
 // usesRapid reports whether the tests of a package draw their cases with rapid.
