@@ -295,7 +295,10 @@ func TestStoreThatIsAway(t *testing.T) {
 		if _, archived := h.record(id); archived || h.store.Job(id) == nil || len(h.store.View().Segments()) > 0 {
 			t.Fatal("a job left memory although no segment was stored")
 		}
-		if n := len(h.failed); n == 0 || n > 3*60 {
+		h.mu.Lock()
+		n := len(h.failed)
+		h.mu.Unlock()
+		if n == 0 || n > 3*60 {
 			t.Errorf("%d passes failed in three hours", n)
 		}
 		h.blobs.set(nil, make(chan struct{}))

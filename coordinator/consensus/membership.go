@@ -267,9 +267,13 @@ func (m *membership) keep(ctx context.Context) {
 	case leader.Caller == "" && known:
 		m.removed()
 	case leader.Caller != m.node.Address(): // not a member, or under an old address
-		if err := m.askToJoin(ctx, leader.address()); err != nil && ctx.Err() == nil {
+		err := m.askToJoin(ctx, leader.address())
+		if err != nil && ctx.Err() == nil {
 			m.say(err.Error())
 		}
+		m.mu.Lock()
+		m.known = m.known || err == nil // from here on a removal is on purpose
+		m.mu.Unlock()
 	}
 }
 

@@ -328,8 +328,9 @@ func TestWritesShareCalls(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if len(n.calls) != maxCalls {
-			t.Errorf("%d calls are under way, want %d", len(n.calls), maxCalls)
+		// How many share the first ones is the scheduler's choice.
+		if len(n.calls) == 0 || len(n.calls) > maxCalls {
+			t.Errorf("%d calls are under way, want at most %d", len(n.calls), maxCalls)
 		}
 		close(release)
 		callers.Wait()
