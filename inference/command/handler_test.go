@@ -172,7 +172,8 @@ func (c *child) odd(what string, m jobMessage) bool {
 		}
 		c.send(`{"type":"progress","percent":42}`)
 		c.send(`{"type":"result","output":"fine"}`)
-		c.send(`{"type":"result","output":"twice"}`)
+		// With its id: without one it would belong to whichever job runs when it is read.
+		c.send(`{"type":"result","id":%q,"output":"twice"}`, m.ID)
 	case "quiet":
 		select {}
 	case "flood":
