@@ -238,12 +238,13 @@ func (m *membership) handleForm(_ context.Context, r *peer.Request) (any, error)
 	return struct{}{}, m.node.home.save(id)
 }
 
-// drop forgets a cluster that its former gave up.
-func (m *membership) drop() error {
+// drop forgets a cluster that its former gave up, if that is still the one that
+// this node was in when it asked.
+func (m *membership) drop(asked Identity) error {
 	m.forming.Lock()
 	defer m.forming.Unlock()
 	id := m.node.home.identity()
-	if m.node.formed() {
+	if m.node.formed() || id != asked {
 		return nil
 	}
 	id.ClusterID, id.Former = "", ""

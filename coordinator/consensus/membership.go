@@ -147,14 +147,17 @@ func (m *membership) forget(keep []peer.Address) {
 
 // enter takes an empty node one step towards a cluster.
 func (m *membership) enter(ctx context.Context) {
+	// Read before the questions: an answer that was given before this node was
+	// counted on says nothing about who counts on it.
+	me := m.node.home.identity()
 	answers, silent := m.gather(ctx)
-	p := decide(m.node.home.identity(), m.node.self(), m.node.cfg.Expect, answers, silent)
+	p := decide(me, m.node.self(), m.node.cfg.Expect, answers, silent)
 	var err error
 	switch {
 	case ctx.Err() != nil:
 		return
 	case p.drop:
-		err = m.drop()
+		err = m.drop(me)
 	case p.form != nil:
 		err = m.form(ctx, p.form)
 	case p.join != nil:
