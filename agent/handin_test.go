@@ -49,7 +49,7 @@ func TestResultsWaitForTheCoordinator(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.Run(ctx) }()
-		time.Sleep(10 * time.Minute) // virtual
+		pass(10 * time.Minute)
 		if left, _ := filepath.Glob(filepath.Join(journal, "job_*")); len(left) != 4 {
 			t.Errorf("the journal has %d results, want all 4", len(left))
 		}
@@ -63,7 +63,7 @@ func TestResultsWaitForTheCoordinator(t *testing.T) {
 				t.Errorf("job %+v, %v, want %+v", j, err, want)
 			}
 		}
-		time.Sleep(time.Minute) // virtual: the answers arrive
+		pass(time.Minute) // virtual: the answers arrive
 		if left, _ := filepath.Glob(filepath.Join(journal, "*")); len(left) != 0 {
 			t.Errorf("answered results stay in the journal: %v", left)
 		}
@@ -100,9 +100,9 @@ func TestResultStoresItsPayloadsAgain(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.Run(ctx) }()
-		time.Sleep(protocol.BlobTerm - time.Minute) // virtual
+		pass(protocol.BlobTerm - time.Minute)
 		c.Collect()
-		time.Sleep(2 * time.Minute) // virtual
+		pass(2 * time.Minute)
 		c.SetFault(nil)
 		j, err := c.Await(t.Context(), id, finished)
 		if err != nil || j.Finish.OutputRef == nil {

@@ -69,7 +69,7 @@ func TestLateAssignmentIsDiscarded(t *testing.T) {
 
 func TestTimelyAssignmentAfterALongParkIsTaken(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, submit func() protocol.JobID) {
-		time.Sleep(protocol.SyncHold - time.Second) // virtual
+		pass(protocol.SyncHold - time.Second)
 		if j := rejected(t, c, submit()); j.Attempt != 1 {
 			t.Errorf("taken at attempt %d, want 1", j.Attempt)
 		}
@@ -93,7 +93,7 @@ func TestAnswerToAnOlderSyncIsDiscarded(t *testing.T) {
 
 func TestUnknownAgentRegistersAnew(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, submit func() protocol.JobID) {
-		time.Sleep(time.Second)
+		pass(time.Second)
 		c.Forget()
 		rejected(t, c, submit())
 		regs := c.Registers()
@@ -105,13 +105,13 @@ func TestUnknownAgentRegistersAnew(t *testing.T) {
 
 func TestUnreachableCoordinatorIsAskedSparingly(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, submit func() protocol.JobID) {
-		time.Sleep(time.Second)
+		pass(time.Second)
 		var calls atomic.Int64
 		c.SetFault(func(string) agenttest.Fault {
 			calls.Add(1)
 			return agenttest.Fault{LoseRequest: true}
 		})
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if n := calls.Load(); n < 20 || n > 400 {
 			t.Errorf("%d calls in ten minutes without a coordinator", n)
 		}
@@ -122,7 +122,7 @@ func TestUnreachableCoordinatorIsAskedSparingly(t *testing.T) {
 
 func TestIdleAgentParksOneSyncAtATime(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *agenttest.Coordinator, _ func() protocol.JobID) {
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		if n := c.Syncs(); n < 9 || n > 11 {
 			t.Errorf("%d syncs in five idle minutes, want one each 30 s", n)
 		}
@@ -148,7 +148,7 @@ func TestASilentCoordinatorIsGivenUpInTime(t *testing.T) {
 			}
 			return agenttest.Fault{}
 		})
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		if gap := time.Duration(again.Load()-lost.Load()) * time.Millisecond; again.Load() == 0 || gap > protocol.LeaseTerm/2 {
 			t.Errorf("the next report came %s after one that nobody answered; a lease lives %s", gap, protocol.LeaseTerm)
 		}

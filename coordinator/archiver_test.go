@@ -195,7 +195,7 @@ func TestThirtyDaysOfJobs(t *testing.T) {
 			id := h.ended(`{"some":"input"}`)
 			record, _ := h.record(id)
 			all = append(all, kept{id, record, time.Now()})
-			time.Sleep(2 * time.Hour)
+			pass(2 * time.Hour)
 			most = max(most, len(h.store.View().Segments()))
 			if jobs, _ := h.store.View().Ended(); jobs > 1 {
 				t.Fatalf("%d ended jobs are in memory two hours after their end", jobs)
@@ -252,17 +252,17 @@ func TestMemoryIsRelievedEarly(t *testing.T) {
 				var ids []protocol.JobID
 				for range 200 {
 					ids = append(ids, h.ended(`{"some":"input"}`))
-					time.Sleep(time.Millisecond)
+					pass(time.Millisecond)
 				}
 				press(h)
 				h.do(&command.Command{Op: &command.Command_Evict{Evict: &command.Evict{}}})
 				h.submit(`{"one":"more"}`)
 				end := h.begin()
-				time.Sleep(minResidence - 2*time.Second)
+				pass(minResidence - 2*time.Second)
 				if jobs, _ := h.store.View().Ended(); jobs != 200 {
 					t.Errorf("%d jobs are left within %s", jobs, minResidence)
 				}
-				time.Sleep(5 * time.Second)
+				pass(5 * time.Second)
 				jobs, _ := h.store.View().Ended()
 				if jobs > 100 || h.pressed(h.store.View(), 0) {
 					t.Errorf("%d jobs are left in memory", jobs)
@@ -291,7 +291,7 @@ func TestStoreThatIsAway(t *testing.T) {
 		h.blobs.set(errors.New("no majority"), nil)
 		end := h.begin()
 		id := h.ended(`{}`)
-		time.Sleep(3 * time.Hour)
+		pass(3 * time.Hour)
 		if _, archived := h.record(id); archived || h.store.Job(id) == nil || len(h.store.View().Segments()) > 0 {
 			t.Fatal("a job left memory although no segment was stored")
 		}
@@ -302,7 +302,7 @@ func TestStoreThatIsAway(t *testing.T) {
 			t.Errorf("%d passes failed in three hours", n)
 		}
 		h.blobs.set(nil, make(chan struct{}))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		at := time.Now()
 		end()
 		if waited := time.Since(at); waited > 0 {
@@ -310,13 +310,13 @@ func TestStoreThatIsAway(t *testing.T) {
 		}
 		h.blobs.set(errors.New("no majority"), nil)
 		end = h.begin()
-		time.Sleep(h.keep)
+		pass(h.keep)
 		if record, _ := h.record(id); record != nil {
 			t.Error("an expired job waits for the archive")
 		}
 		second := h.ended(`{}`)
 		h.blobs.set(nil, nil)
-		time.Sleep(2 * time.Hour)
+		pass(2 * time.Hour)
 		if _, archived := h.record(second); !archived {
 			t.Error("not archived although the store is back")
 		}
@@ -335,7 +335,7 @@ func TestLostAnswersOfTheLog(t *testing.T) {
 				id := h.ended(`{}`)
 				records[id], _ = h.record(id)
 			}
-			time.Sleep(2 * time.Hour)
+			pass(2 * time.Hour)
 			n := 0
 			h.propose = func(ctx context.Context, cmds ...*command.Command) ([]command.Result, error) {
 				if n++; n == at+1 {
@@ -344,7 +344,7 @@ func TestLostAnswersOfTheLog(t *testing.T) {
 				return h.apply(ctx, cmds...)
 			}
 			end := h.begin()
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			end()
 			for id, want := range records {
 				if got, archived := h.record(id); !archived || !bytes.Equal(got, want) {
@@ -384,12 +384,12 @@ func TestOlderClusterKeepsJobsInMemory(t *testing.T) {
 		h.store, h.fsm, h.index = fresh, fsm.New(fresh), 5
 		end := h.begin()
 		h.ended(`{}`)
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		if jobs, _ := h.store.View().Ended(); jobs != 1 || len(h.failed) > 0 {
 			t.Errorf("%d jobs in memory, failed: %v", jobs, h.failed)
 		}
 		h.do(&command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureArchive}}})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if jobs, _ := h.store.View().Ended(); jobs != 0 {
 			t.Errorf("%d jobs in memory after the level was raised", jobs)
 		}

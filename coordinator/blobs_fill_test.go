@@ -82,18 +82,18 @@ func TestFillerFetchesWhatIsNamed(t *testing.T) {
 			defer close(done)
 			f.run(ctx)
 		}()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		if !has(there) || f.missing.Load() != 1 || f.fetched.Load() != 1 {
 			t.Errorf("fetched: %t, %d are missing, %d came", has(there), f.missing.Load(), f.fetched.Load())
 		}
 		asks := n.asks.Load()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if tries := n.asks.Load() - asks; tries < 5 || tries > 20 {
 			t.Errorf("asked %d times in an hour for what nobody has", tries)
 		}
 		store(n.dir, "late")
-		time.Sleep(fillRetryMax)
+		pass(fillRetryMax)
 		synctest.Wait()
 		if !has(late) || f.missing.Load() != 0 {
 			t.Errorf("fetched: %t, %d are missing", has(late), f.missing.Load())

@@ -98,16 +98,16 @@ func TestDivergedNodeHalts(t *testing.T) {
 				return v
 			}, f.list, func(err error) { halts = append(halts, err) }, zerolog.New(&text))
 			go f.states.run(t.Context())
-			time.Sleep(2 * comparePeriod)
+			pass(2 * comparePeriod)
 			synctest.Wait()
 			f.tell("b", other.current()) // one to one
-			time.Sleep(2 * comparePeriod)
+			pass(2 * comparePeriod)
 			synctest.Wait()
 			if len(halts) != 0 {
 				t.Error("halted without a majority against it")
 			}
 			f.tell("c", other.current())
-			time.Sleep(5 * comparePeriod)
+			pass(5 * comparePeriod)
 			synctest.Wait()
 			log = text.String()
 		})
@@ -133,13 +133,13 @@ func TestLeaderProposesCheckpoints(t *testing.T) {
 		l := lead(t, consensus.NewMemory(), nil)
 		defer l.end()
 		l.endpoint(t)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		l.states.hash(t.Context(), l.store.TakeCheckpoint()) // followLeadership alone runs here
 		first := l.states.current()
 		if first.Index == 0 || !strings.HasPrefix(first.Digest, strconv.Itoa(state.DigestVersion)+":") {
 			t.Fatalf("after a second: %+v", first)
 		}
-		time.Sleep(checkpointPeriod)
+		pass(checkpointPeriod)
 		synctest.Wait()
 		l.states.hash(t.Context(), l.store.TakeCheckpoint())
 		if now := l.states.current(); now.Index <= first.Index || now.Digest == "" {

@@ -157,13 +157,13 @@ func TestClockThatGoesWrongHandsLeadershipOn(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			go r.watch(ctx)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			synctest.Wait()
 			if len(to) != 0 {
 				t.Fatalf("handed on to %v with a right clock", to)
 			}
 			ahead.Store(jump)
-			time.Sleep(clockPeriod)
+			pass(clockPeriod)
 			synctest.Wait()
 			if len(to) != 1 || to[0] == "a" {
 				t.Errorf("handed on to %v", to)

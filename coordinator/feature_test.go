@@ -3,7 +3,6 @@ package coordinator
 import (
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"windlass/coordinator/command"
 	"windlass/coordinator/consensus"
@@ -36,7 +35,7 @@ func TestLeaderRaisesTheFeatureLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := lead(t, consensus.NewMemory(), nil)
 		defer l.end()
-		time.Sleep(featurePeriod)
+		pass(featurePeriod)
 		synctest.Wait()
 		if got := l.feature(); got != command.FeatureMax {
 			t.Errorf("level is %d, want %d", got, command.FeatureMax)

@@ -21,7 +21,7 @@ func TestClockSurvivesWallJumps(t *testing.T) {
 			m.lead(t)
 			m.Clock().Anchor(m.fsm.clock(), wall())
 			for i := range int64(5) {
-				time.Sleep(time.Second)
+				pass(time.Second)
 				before := m.Clock().NowMs()
 				m.mustPut(t, i)
 				now := m.fsm.clock()
@@ -46,7 +46,7 @@ func TestClockSlews(t *testing.T) {
 		for _, offset = range []int64{dayMs, -dayMs} {
 			for range 60 {
 				from, began := c.NowMs(), time.Now()
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				passed, real := c.NowMs()-from, time.Since(began).Milliseconds()
 				if diff := passed - real; diff < -real/slewParts || diff > real/slewParts || diff == 0 {
 					t.Fatalf("%d ms passed in %d", passed, real)

@@ -18,7 +18,7 @@ func cluster(t *testing.T) []*member {
 	t.Helper()
 	// The last node to close asks closed ones to take over; raft leaves that
 	// request to its own timeout.
-	t.Cleanup(func() { time.Sleep(2 * rpcTimeout) })
+	t.Cleanup(func() { pass(2 * rpcTimeout) })
 	slow := Timeouts{Heartbeat: clusterTimeout, Election: clusterTimeout}
 	var all []*member
 	for i := range 3 {
@@ -58,7 +58,7 @@ func leader(t *testing.T, all []*member) *member {
 		if i := slices.IndexFunc(all, func(m *member) bool { return m.IsLeader() }); i >= 0 {
 			return all[i]
 		}
-		time.Sleep(clusterTimeout / 10)
+		pass(clusterTimeout / 10)
 	}
 	t.Fatal("no leader in 10 s")
 	return nil

@@ -77,6 +77,8 @@ type writer struct {
 
 // run writes until ctx ends.
 func (l *writer) run(ctx context.Context) {
+	beat := time.NewTicker(25 * time.Millisecond)
+	defer beat.Stop()
 	for v := int64(1); ctx.Err() == nil; v++ {
 		l.turn <- struct{}{}
 		i := slices.IndexFunc(l.w.seats, func(s *seat) bool { return s.member != nil && s.IsLeader() })
@@ -95,7 +97,10 @@ func (l *writer) run(ctx context.Context) {
 				l.none = append(l.none, v)
 			}
 		}
-		l.w.pass(25 * time.Millisecond)
+		select {
+		case <-beat.C:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -81,11 +81,13 @@ func TestNewServerIsPromotedUnderLoad(t *testing.T) {
 		to := w.seats[w.leader()].Proposer()
 		go func() {
 			defer close(load)
+			beat := time.NewTicker(5 * time.Millisecond)
+			defer beat.Stop()
 			for v := int64(1); ctx.Err() == nil; v++ {
 				for range 3 { // more than a server may be behind, between two polls
 					to.Propose(ctx, put(v))
 				}
-				w.pass(5 * time.Millisecond)
+				<-beat.C
 			}
 		}()
 		w.pass(2 * time.Second)

@@ -40,12 +40,12 @@ func TestStalledWriteIsFatal(t *testing.T) {
 		}
 		answer := make(chan error)
 		go func() { answer <- s.StoreLogs([]*raft.Log{{Index: 1}}) }()
-		time.Sleep(stallLimit - time.Millisecond)
+		pass(stallLimit - time.Millisecond)
 		synctest.Wait()
 		if after := time.Duration(fired.Load()); after != 0 {
 			t.Fatalf("fatal after %s", after)
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		synctest.Wait()
 		if after := time.Duration(fired.Load()); after != stallLimit {
 			t.Fatalf("fatal after %s, want %s", after, stallLimit)

@@ -154,7 +154,7 @@ func TestSnapshotLoopHalts(t *testing.T) {
 		"an older one":   {func(*testing.T, *member) {}, 40, true},
 		"a newer one":    {func(*testing.T, *member) {}, 60, false},
 		"after an entry": {func(t *testing.T, m *member) { sendEntry(t, m, 51) }, 50, false},
-		"much later":     {func(*testing.T, *member) { time.Sleep(loopPeriod) }, 50, false},
+		"much later":     {func(*testing.T, *member) { pass(loopPeriod) }, 50, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -208,21 +208,21 @@ func TestStuckTransferHalts(t *testing.T) {
 		// next one is another.
 		for range 10 {
 			w.answered(raft.ErrLeadershipTransferInProgress)
-			time.Sleep(stuckTransfers * time.Second)
+			pass(stuckTransfers * time.Second)
 			stuck.Store(false)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			stuck.Store(true)
 			if err := failed.Load(); err != nil {
 				t.Fatalf("a transfer that ended: %v", *err)
 			}
 		}
 		w.answered(errors.New("another error"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if err := failed.Load(); err != nil {
 			t.Fatalf("nothing was refused: %v", *err)
 		}
 		w.answered(raft.ErrLeadershipTransferInProgress)
-		time.Sleep((stuckTransfers + 1) * time.Second)
+		pass((stuckTransfers + 1) * time.Second)
 		synctest.Wait()
 		err := failed.Load()
 		if err == nil || !errors.As(*err, new(*HaltError)) {

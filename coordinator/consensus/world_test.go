@@ -45,14 +45,14 @@ func virtual(t *testing.T, n int, test func(*testing.T, *world)) {
 					w.kill(i)
 				}
 			}
-			time.Sleep(2 * rpcTimeout) // raft leaves some of its questions to their timeout
+			pass(2 * rpcTimeout) // raft leaves some of its questions to their timeout
 		})
 		test(t, w)
 	})
 }
 
 // pass lets virtual time pass.
-func (w *world) pass(d time.Duration) { time.Sleep(d) }
+func (w *world) pass(d time.Duration) { pass(d) }
 
 func (w *world) addSeat() int {
 	i := len(w.seats)
@@ -122,7 +122,7 @@ func (w *world) wipe(i int) { w.seats[i].memory = NewMemory() }
 
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); !ok(); pass(20 * time.Millisecond) {
 		if time.Since(began) > 5*time.Minute {
 			for i, s := range w.seats {
 				if s.member != nil {
