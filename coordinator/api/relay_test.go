@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 type behind struct {
 	leading
 	leader *world
-	turns  int
+	turns  atomic.Int32
 }
 
 func (b *behind) Leads() (Leadership, bool) { return Leadership{}, false }
@@ -25,7 +26,7 @@ func (b *behind) Seek() Seek { return b }
 func (b *behind) Leader() (string, bool) { return "leader", true }
 
 func (b *behind) Turn(context.Context, bool) (Leader, error) {
-	if b.turns++; b.turns > 100 {
+	if b.turns.Add(1) > 100 {
 		return Leader{}, protocol.NewError(protocol.CodeNoLeader, "nobody leads").With("outcome", "none")
 	}
 	return Leader{Address: "leader"}, nil
@@ -101,8 +102,8 @@ func TestALeaderThatDoesNotServeYetIsAskedAgain(t *testing.T) {
 	leader.leader = protocol.NewError(protocol.CodeNoLeader, "not yet")
 	leader.mu.Unlock()
 	a := w.get("/v2/jobs/" + id.String() + "/status")
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || c.turns <= 1 {
-		t.Errorf("%d %s after %d turns", a.status, a.body, c.turns)
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || c.turns.Load() <= 1 {
+		t.Errorf("%d %s after %d turns", a.status, a.body, c.turns.Load())
 	}
 }
 
@@ -114,8 +115,8 @@ func TestNothingIsRelayedTwice(t *testing.T) {
 			t.Errorf("%s: %d %s", p, a.status, a.body)
 		}
 	}
-	if c.turns != 0 {
-		t.Errorf("the leader was looked for %d times", c.turns)
+	if n := c.turns.Load(); n != 0 {
+		t.Errorf("the leader was looked for %d times", n)
 	}
 }
 
