@@ -147,7 +147,9 @@ type follower struct {
 	a        *app
 	opts     followOptions
 	progress *progress
-	open     bool // stream text that does not end a line was written
+	open     bool   // stream text that does not end a line was written
+	attempt  uint32 // of the newest chunk
+	next     uint64 // chunk of that attempt
 }
 
 func (f *follower) watch(ctx context.Context, c *client.Client, id protocol.JobID) error {
@@ -181,6 +183,10 @@ func (f *follower) chunk(data []byte) error {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("cannot read output event: %w", err)
 	}
+	if e.Attempt == f.attempt && e.Seq < f.next {
+		return nil // a stream that was taken up again may repeat
+	}
+	f.attempt, f.next = e.Attempt, e.Seq+1
 	if f.a.format == formatJSONL {
 		return writeLine(f.a.out, e)
 	}

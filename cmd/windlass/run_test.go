@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,8 @@ func TestStreamPrintsChunksAsTheyAre(t *testing.T) {
 		{Attempt: 1, Seq: 1, Chunk: json.RawMessage(`"upon"`)},
 		{Attempt: 1, Seq: 2, Chunk: json.RawMessage(`{"row":1}`)},
 	}
-	f := &fakeAPI{job: completed(), chunks: chunks}
+	repeated := append(slices.Clone(chunks), chunks[1:]...) // as a stream may that was taken up again
+	f := &fakeAPI{job: completed(), chunks: repeated}
 	if r := cli(t, f, cliOptions{}, "run", "ep_x", "--stream"); r.code != 0 || r.stdout != "Once upon\n{\"row\":1}\n" {
 		t.Fatalf("%+v", r)
 	}

@@ -59,7 +59,7 @@ func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration
 	case row.Lease != nil:
 		f.follow(row.Attempt)
 		out = f.live(out, row)
-	case row.Status.Terminal() && f.begun:
+	case row.Status.Terminal():
 		out = f.rest(out, row)
 	}
 	f.pending = f.pending || len(out) > size
@@ -127,8 +127,9 @@ func (f *follower) live(out []byte, row *state.Job) []byte {
 	return out
 }
 
-// rest appends what an attempt said between the last step and its end, which
-// the result carries.
+// rest appends what an attempt said between what the reader has and its end,
+// which the result carries. A reader that comes after the end gets the same as
+// one that came before.
 func (f *follower) rest(out []byte, row *state.Job) []byte {
 	if row.Outcome == nil || row.Outcome.Attempt == 0 {
 		return out

@@ -2,8 +2,8 @@ package api
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +48,30 @@ func statusOf(t *testing.T, e protocol.Event) protocol.JobStatus {
 	return doc
 }
 
+// rest reads a stream to its end: the chunks' text, the number of log lines and
+// the last event.
+func rest(t *testing.T, next func() (protocol.Event, error)) (text string, lines int, last protocol.Event) {
+	t.Helper()
+	for {
+		e, err := next()
+		if err != nil {
+			return text, lines, last
+		}
+		last = e
+		switch e.Type {
+		case protocol.EventOutput:
+			var out protocol.OutputEvent
+			var chunk string
+			if json.Unmarshal(e.Data, &out) != nil || json.Unmarshal(out.Chunk, &chunk) != nil || out.Restart {
+				t.Errorf("%s", e.Data)
+			}
+			text += chunk
+		case protocol.EventLog:
+			lines++
+		}
+	}
+}
+
 func TestStreamToTheEnd(t *testing.T) {
 	w := newWorld(t)
 	w.endpoint("ep", "")
@@ -67,27 +91,7 @@ func TestStreamToTheEnd(t *testing.T) {
 	a.finish(got, protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: json.RawMessage(`{"n":1}`), RunMs: 5,
 		Chunks: json.RawMessage(`["Once"," upon"," a time"]`),
 		Logs:   json.RawMessage(`[{"time":"2024-01-01T00:00:00.000Z","source":"stderr","line":"hello"},{"time":"2024-01-01T00:00:00.000Z","source":"stderr","line":"bye"}]`)})
-	var text string
-	var lines int
-	var last protocol.Event
-	for {
-		e, err := next()
-		if err != nil {
-			break
-		}
-		last = e
-		switch e.Type {
-		case protocol.EventOutput:
-			var out protocol.OutputEvent
-			var chunk string
-			if json.Unmarshal(e.Data, &out) != nil || json.Unmarshal(out.Chunk, &chunk) != nil || out.Restart {
-				t.Errorf("%s", e.Data)
-			}
-			text += chunk
-		case protocol.EventLog:
-			lines++
-		}
-	}
+	text, lines, last := rest(t, next)
 	doc := statusOf(t, last)
 	if doc.Status != protocol.StatusCompleted || string(doc.Output) != `{"n":1}` || text != "Once upon a time" || lines != 2 {
 		t.Errorf("last %+v, text %q, %d lines", doc, text, lines)
@@ -97,11 +101,9 @@ func TestStreamToTheEnd(t *testing.T) {
 	}
 	for _, old := range []string{"1.0.0", "rubbish", ""} {
 		resp, next := w.events(id, old)
-		if doc := statusOf(t, mustNext(t, next)); resp.StatusCode != 200 || doc.Status != protocol.StatusCompleted {
-			t.Errorf("reconnect from %q: %d %+v", old, resp.StatusCode, doc)
-		}
-		if _, err := next(); err != io.EOF {
-			t.Errorf("the stream of an ended job goes on: %v", err)
+		text, lines, last := rest(t, next)
+		if doc := statusOf(t, last); resp.StatusCode != 200 || doc.Status != protocol.StatusCompleted || text != "Once upon a time" || lines != 2 {
+			t.Errorf("reconnect from %q: %d %+v, text %q, %d lines", old, resp.StatusCode, doc, text, lines)
 		}
 	}
 	waitFor(t, func() bool { return w.board.Stats().Streams == 0 })
@@ -135,6 +137,27 @@ func TestStreamResumesWithoutAHole(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// The end of the job comes between the break of a stream and its next request.
+func TestStreamResumesBehindTheEnd(t *testing.T) {
+	w := newWorld(t)
+	w.endpoint("ep", "")
+	id := w.submit("ep", `{"input": {}}`)
+	a := w.agent()
+	got := a.take()
+	a.update(got, protocol.AttemptUpdate{StartedMs: 1, Chunks: []json.RawMessage{json.RawMessage(`"zero"`)}})
+	resp, next := w.events(id, "")
+	var at string
+	for at == "" {
+		at = mustNext(t, next).ID
+	}
+	resp.Body.Close()
+	a.finish(got, protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: json.RawMessage(`1`), RunMs: 1, Chunks: json.RawMessage(`["zero"," one"]`)})
+	_, next = w.events(id, at)
+	if text, _, last := rest(t, next); !strings.HasSuffix(text, " one") || statusOf(t, last).Status != protocol.StatusCompleted {
+		t.Errorf("text %q, last %s", text, last.Data)
 	}
 }
 
