@@ -138,9 +138,21 @@ func (s *store) GetLog(index uint64, out *raft.Log) error {
 	return err
 }
 
-// entry reads an entry and checks that it is what was written.
+// entry reads an entry and checks that it is what was written. raft-wal 0.4.2
+// goes on serving what was deleted from the head of its newest segment until
+// that is sealed or opened again; a follower would be fed from it, or need a
+// snapshot, as the segments happen to lie.
 func (s *store) entry(index uint64, out *raft.Log) error {
-	err := caught(func() error { return s.backend.GetLog(index, out) })
+	err := caught(func() error {
+		first, err := s.backend.FirstIndex()
+		if err != nil {
+			return err
+		}
+		if index < first {
+			return raft.ErrLogNotFound
+		}
+		return s.backend.GetLog(index, out)
+	})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"windlass/protocol"
@@ -107,6 +108,35 @@ type brokenSnapshots struct{ raft.SnapshotStore }
 
 func (brokenSnapshots) Create(raft.SnapshotVersion, uint64, uint64, raft.Configuration, uint64, raft.Transport) (raft.SnapshotSink, error) {
 	return nil, errBroken
+}
+
+func TestDeletedEntriesAreNotFound(t *testing.T) {
+	w, err := openWAL(t.TempDir(), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := newStore(w, stallLimit, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(10) {
+		if err := s.StoreLog(&raft.Log{Index: i + 1, Data: []byte("entry")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DeleteRange(1, 5); err != nil {
+		t.Fatal(err)
+	}
+	var l raft.Log
+	if err := s.GetLog(5, &l); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Fatalf("the deleted entry 5 was answered: %v", err)
+	}
+	if err := s.GetLog(6, &l); err != nil || l.Index != 6 {
+		t.Fatalf("entry 6 is %d: %v", l.Index, err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStoreIsMonotonicWhenTheLogIs(t *testing.T) {
