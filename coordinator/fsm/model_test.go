@@ -203,6 +203,7 @@ func (m *model) grant(rawJob []byte, expect uint32, rawAgent, rawInc []byte, ado
 	}
 	j.attempt++
 	j.status, j.agent, j.inc, j.adoptable, j.notBefore = protocol.StatusInitializing, a, inc, false, 0
+	j.reportedBy = protocol.AgentID{} // of the newest attempt nothing was reported
 	return command.Result{Attempt: j.attempt}
 }
 

@@ -190,6 +190,31 @@ func TestRepeatedFinishIsAnsweredAsDone(t *testing.T) {
 	w.refused(done, protocol.CodeStaleAttempt) // a newer attempt exists
 }
 
+// An agent whose result of the attempt before was applied is no reporter of the
+// attempt that another agent runs now, whatever life it speaks from; the model
+// once said so.
+func TestAReportOfTheAttemptBeforeIsNoneOfTheNewest(t *testing.T) {
+	w, m := ready(t), newModel()
+	m.endpoints[org1+"/"+ep1], m.agents[agent(1)], m.agents[agent(2)] = &modelEndpoint{}, incarnation(1), incarnation(1)
+	for _, c := range []*command.Command{
+		submit(1, func(s *command.Submit) { s.MaxAttempts = 3 }),
+		lease(1, 0, 2, 1), finish(1, 1, 2, 1, protocol.OutcomeFailed, retryable), lease(1, 1, 1, 1),
+	} {
+		w.ok(c)
+		if r := m.apply(w.clock, c); r.Code != "" {
+			t.Fatalf("the model refuses %v: %+v", c, r)
+		}
+	}
+	for _, inc := range []int{1, 4} {
+		late := finish(1, 2, 2, inc, protocol.OutcomeCompleted)
+		w.refused(late, protocol.CodeStaleAttempt)
+		if r := m.apply(w.clock, late); r.Code != protocol.CodeStaleAttempt {
+			t.Errorf("the model answers %+v", r)
+		}
+	}
+	w.ok(finish(1, 2, 1, 1, protocol.OutcomeCompleted))
+}
+
 func TestCancelWinsOverALaterResult(t *testing.T) {
 	w := ready(t)
 	w.ok(submit(1))
