@@ -16,9 +16,11 @@ const (
 	CodeMethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
 	CodeJobNotFound       Code = "JOB_NOT_FOUND"
 	CodeEndpointNotFound  Code = "ENDPOINT_NOT_FOUND"
+	CodeOrgNotFound       Code = "ORG_NOT_FOUND"
 	CodeOutputNotReady    Code = "OUTPUT_NOT_READY"
 	CodeConflict          Code = "CONFLICT"
 	CodeEndpointInUse     Code = "ENDPOINT_IN_USE"
+	CodeOrgInUse          Code = "ORG_IN_USE"
 	CodeIdempotencyReused Code = "IDEMPOTENCY_KEY_REUSED"
 	CodeQueueFull         Code = "QUEUE_FULL"
 	CodeRateLimit         Code = "RATE_LIMIT_EXCEEDED"
@@ -63,11 +65,11 @@ func (c Code) HTTPStatus() int {
 		return 401
 	case CodeAccessDenied:
 		return 403
-	case CodeNotFound, CodeJobNotFound, CodeEndpointNotFound:
+	case CodeNotFound, CodeJobNotFound, CodeEndpointNotFound, CodeOrgNotFound:
 		return 404
 	case CodeMethodNotAllowed:
 		return 405
-	case CodeConflict, CodeEndpointInUse, CodeStaleAttempt, CodeStaleIncarnation, CodeUnknownAgent, CodeOutputNotReady:
+	case CodeConflict, CodeEndpointInUse, CodeOrgInUse, CodeStaleAttempt, CodeStaleIncarnation, CodeUnknownAgent, CodeOutputNotReady:
 		return 409
 	case CodeTooLarge:
 		return 413

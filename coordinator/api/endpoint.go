@@ -126,10 +126,7 @@ func (s *Server) deleteEndpoint(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(struct {
-		ID      string `json:"id"`
-		Deleted bool   `json:"deleted"`
-	}{c.args[0], true})
+	return c.json(deleted{c.args[0], true})
 }
 
 // propose appends one command and returns its result; a refusal is an error.

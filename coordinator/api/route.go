@@ -75,6 +75,11 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
 
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
+		{"GET", "/v2/orgs", "listOrgs", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.listOrgs},
+		{"POST", "/v2/orgs", "createOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.createOrg},
+		{"GET", "/v2/orgs/{id}", "getOrg", auth.JobsRead, rateNone, noBody, bodyTime, s.getOrg},
+		{"PUT", "/v2/orgs/{id}", "putOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.putOrg},
+		{"DELETE", "/v2/orgs/{id}", "deleteOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.deleteOrg},
 		{"GET", "/v2/cluster", "clusterStatus", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterStatus},
 		{"GET", "/v2/cluster/members", "clusterMembers", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterMembers},
 		{"POST", "/v2/cluster/transfer", "transferLeader", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.transferLeader},

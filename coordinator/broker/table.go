@@ -136,6 +136,7 @@ func (t *term) apply(c *state.Change) {
 		t.applyEndpoint(t.endpoint(org, id), nil)
 	case c.Agent != nil:
 		t.applyAgent(c.Agent)
+	case c.Org != nil:
 	default:
 		t.queue.Remove(c.Evicted)
 	}

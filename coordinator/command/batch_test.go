@@ -63,6 +63,11 @@ func samples() map[string]*Command {
 		"put_settings":    {Op: &Command_PutSettings{PutSettings: &PutSettings{MaxBytes: 1 << 30}}},
 		"checkpoint":      {Op: &Command_Checkpoint{Checkpoint: &Checkpoint{}}},
 		"set_feature":     {Op: &Command_SetFeature{SetFeature: &SetFeature{Level: 2}}},
+		"put_org": {Op: &Command_PutOrg{PutOrg: &PutOrg{
+			Id: "org_acme", Name: "Acme", Weight: 3, QueueLimit: 1000, MaxRunning: 8, StorageQuota: 1 << 40, Credits: true,
+			ExpectRevision: 4, Create: true,
+		}}},
+		"delete_org": {Op: &Command_DeleteOrg{DeleteOrg: &DeleteOrg{Id: "org_acme"}}},
 		"archive": {Op: &Command_Archive{Archive: &Archive{
 			Number: 9, Replaces: []uint64{7, 8}, Jobs: []*Archived{{Job: id(1), Index: 40}, {Job: id(4), Index: 41}},
 			Segment: &Segment{
@@ -270,6 +275,9 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 		return m["drop_segment"]
 	}
 	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
+	cases["weight"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().Weight = 0; return m["put_org"] }
+	cases["quota"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().StorageQuota = -1; return m["put_org"] }
+	cases["no organisation"] = func(m map[string]*Command) *Command { m["delete_org"].GetDeleteOrg().Id = ""; return m["delete_org"] }
 	for name, make := range cases {
 		c := make(samples())
 		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {

@@ -58,6 +58,10 @@ func Check(c *Command) error {
 		if op.SetFeature.GetLevel() == 0 {
 			err = fmt.Errorf("level must not be zero")
 		}
+	case *Command_PutOrg:
+		err = checkPutOrg(op.PutOrg)
+	case *Command_DeleteOrg:
+		err = checkNames("organisation", op.DeleteOrg.GetId())
 	case *Command_Archive:
 		err = checkArchive(op.Archive)
 	case *Command_DropSegment:
@@ -209,6 +213,10 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Checkpoint)
 	case *Command_SetFeature:
 		return anyUnknown(op.SetFeature)
+	case *Command_PutOrg:
+		return anyUnknown(op.PutOrg)
+	case *Command_DeleteOrg:
+		return anyUnknown(op.DeleteOrg)
 	case *Command_Archive:
 		return anyUnknown(op.Archive) || anyUnknown(op.Archive.GetSegment()) || anyUnknown(op.Archive.GetJobs()...)
 	case *Command_DropSegment:

@@ -155,6 +155,8 @@ type Command struct {
 	//	*Command_Recall
 	//	*Command_Checkpoint
 	//	*Command_SetFeature
+	//	*Command_PutOrg
+	//	*Command_DeleteOrg
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -359,6 +361,24 @@ func (x *Command) GetSetFeature() *SetFeature {
 	return nil
 }
 
+func (x *Command) GetPutOrg() *PutOrg {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutOrg); ok {
+			return x.PutOrg
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteOrg() *DeleteOrg {
+	if x != nil {
+		if x, ok := x.Op.(*Command_DeleteOrg); ok {
+			return x.DeleteOrg
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -435,6 +455,14 @@ type Command_SetFeature struct {
 	SetFeature *SetFeature `protobuf:"bytes,15,opt,name=set_feature,json=setFeature,proto3,oneof"`
 }
 
+type Command_PutOrg struct {
+	PutOrg *PutOrg `protobuf:"bytes,20,opt,name=put_org,json=putOrg,proto3,oneof"`
+}
+
+type Command_DeleteOrg struct {
+	DeleteOrg *DeleteOrg `protobuf:"bytes,21,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
+}
+
 func (*Command_Submit) isCommand_Op() {}
 
 func (*Command_Lease) isCommand_Op() {}
@@ -470,6 +498,10 @@ func (*Command_Recall) isCommand_Op() {}
 func (*Command_Checkpoint) isCommand_Op() {}
 
 func (*Command_SetFeature) isCommand_Op() {}
+
+func (*Command_PutOrg) isCommand_Op() {}
+
+func (*Command_DeleteOrg) isCommand_Op() {}
 
 // Payload is opaque bytes: inline, or a blob that was stored before.
 type Payload struct {
@@ -2115,6 +2147,162 @@ func (x *Recall) GetNewest() uint64 {
 	return 0
 }
 
+// PutOrg creates an organisation or replaces what an administrator sets of one:
+// CAS on its revision. What it owns and what it has spent stay as they are.
+type PutOrg struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Weight         uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`                                       // of its share; at least 1
+	QueueLimit     uint32                 `protobuf:"varint,4,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"`             // jobs that may wait; 0: the limit of the Submit
+	MaxRunning     uint32                 `protobuf:"varint,5,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`             // 0: no limit
+	StorageQuota   int64                  `protobuf:"varint,6,opt,name=storage_quota,json=storageQuota,proto3" json:"storage_quota,omitempty"`       // bytes; 0: no limit
+	Credits        bool                   `protobuf:"varint,7,opt,name=credits,proto3" json:"credits,omitempty"`                                     // whether its jobs cost
+	ExpectRevision uint64                 `protobuf:"varint,8,opt,name=expect_revision,json=expectRevision,proto3" json:"expect_revision,omitempty"` // 0: whatever is there
+	Create         bool                   `protobuf:"varint,9,opt,name=create,proto3" json:"create,omitempty"`                                       // must not exist yet; else it must
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PutOrg) Reset() {
+	*x = PutOrg{}
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutOrg) ProtoMessage() {}
+
+func (x *PutOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutOrg.ProtoReflect.Descriptor instead.
+func (*PutOrg) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PutOrg) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PutOrg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutOrg) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *PutOrg) GetQueueLimit() uint32 {
+	if x != nil {
+		return x.QueueLimit
+	}
+	return 0
+}
+
+func (x *PutOrg) GetMaxRunning() uint32 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *PutOrg) GetStorageQuota() int64 {
+	if x != nil {
+		return x.StorageQuota
+	}
+	return 0
+}
+
+func (x *PutOrg) GetCredits() bool {
+	if x != nil {
+		return x.Credits
+	}
+	return false
+}
+
+func (x *PutOrg) GetExpectRevision() uint64 {
+	if x != nil {
+		return x.ExpectRevision
+	}
+	return 0
+}
+
+func (x *PutOrg) GetCreate() bool {
+	if x != nil {
+		return x.Create
+	}
+	return false
+}
+
+// DeleteOrg ends an organisation that owns nothing any more. Its id is never
+// used again.
+type DeleteOrg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrg) Reset() {
+	*x = DeleteOrg{}
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrg) ProtoMessage() {}
+
+func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
+func (*DeleteOrg) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DeleteOrg) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -2122,7 +2310,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xdc\b\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xd5\t\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -2146,7 +2334,10 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"checkpoint\x18\x0e \x01(\v2\x1f.windlass.command.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12B\n" +
 	"\vset_feature\x18\x0f \x01(\v2\x1f.windlass.command.v1.SetFeatureH\x00R\n" +
-	"setFeatureB\x04\n" +
+	"setFeature\x126\n" +
+	"\aput_org\x18\x14 \x01(\v2\x1b.windlass.command.v1.PutOrgH\x00R\x06putOrg\x12?\n" +
+	"\n" +
+	"delete_org\x18\x15 \x01(\v2\x1e.windlass.command.v1.DeleteOrgH\x00R\tdeleteOrgB\x04\n" +
 	"\x02op\"M\n" +
 	"\aPayload\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
@@ -2285,7 +2476,21 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x06Recall\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06record\x18\x02 \x01(\fR\x06record\x12\x16\n" +
-	"\x06newest\x18\x03 \x01(\x04R\x06newestB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\x06newest\x18\x03 \x01(\x04R\x06newest\"\x86\x02\n" +
+	"\x06PutOrg\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1f\n" +
+	"\vqueue_limit\x18\x04 \x01(\rR\n" +
+	"queueLimit\x12\x1f\n" +
+	"\vmax_running\x18\x05 \x01(\rR\n" +
+	"maxRunning\x12#\n" +
+	"\rstorage_quota\x18\x06 \x01(\x03R\fstorageQuota\x12\x18\n" +
+	"\acredits\x18\a \x01(\bR\acredits\x12'\n" +
+	"\x0fexpect_revision\x18\b \x01(\x04R\x0eexpectRevision\x12\x16\n" +
+	"\x06create\x18\t \x01(\bR\x06create\"\x1b\n" +
+	"\tDeleteOrg\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02idB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -2300,7 +2505,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),    // 0: windlass.command.v1.Release.Reason
 	(*Batch)(nil),          // 1: windlass.command.v1.Batch
@@ -2328,6 +2533,8 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*Archive)(nil),        // 23: windlass.command.v1.Archive
 	(*DropSegment)(nil),    // 24: windlass.command.v1.DropSegment
 	(*Recall)(nil),         // 25: windlass.command.v1.Recall
+	(*PutOrg)(nil),         // 26: windlass.command.v1.PutOrg
+	(*DeleteOrg)(nil),      // 27: windlass.command.v1.DeleteOrg
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	2,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
@@ -2349,20 +2556,22 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	25, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
 	19, // 17: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
 	20, // 18: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
-	3,  // 19: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	4,  // 20: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	3,  // 21: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	3,  // 22: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	3,  // 23: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	0,  // 24: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	5,  // 25: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	21, // 26: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	22, // 27: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	26, // 19: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
+	27, // 20: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
+	3,  // 21: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	4,  // 22: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	3,  // 23: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	3,  // 24: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	3,  // 25: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	0,  // 26: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	5,  // 27: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	21, // 28: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	22, // 29: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -2389,6 +2598,8 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_Recall)(nil),
 		(*Command_Checkpoint)(nil),
 		(*Command_SetFeature)(nil),
+		(*Command_PutOrg)(nil),
+		(*Command_DeleteOrg)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2396,7 +2607,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,9 +15,13 @@ const (
 	// FeatureArchive adds Archive, DropSegment and Recall.
 	FeatureArchive uint32 = 2
 
+	// FeatureAPI adds organisations and API keys (PutOrg, DeleteOrg), and what the
+	// whole public API needs beside them.
+	FeatureAPI uint32 = 3
+
 	// FeatureMin and FeatureMax are what this version supports.
 	FeatureMin = FeatureBase
-	FeatureMax = FeatureArchive
+	FeatureMax = FeatureAPI
 )
 
 // Feature is the level that a command needs.
@@ -25,6 +29,8 @@ func Feature(c *Command) uint32 {
 	switch c.GetOp().(type) {
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:
 		return FeatureArchive
+	case *Command_PutOrg, *Command_DeleteOrg:
+		return FeatureAPI
 	default:
 		return FeatureBase
 	}

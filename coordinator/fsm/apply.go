@@ -52,6 +52,10 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.putEndpoint(op.PutEndpoint)
 	case *command.Command_DeleteEndpoint:
 		return s.deleteEndpoint(op.DeleteEndpoint)
+	case *command.Command_PutOrg:
+		return s.putOrg(op.PutOrg)
+	case *command.Command_DeleteOrg:
+		return s.deleteOrg(op.DeleteOrg)
 	case *command.Command_Evict:
 		return s.evict(op.Evict)
 	case *command.Command_PutSettings:

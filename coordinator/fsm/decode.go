@@ -18,6 +18,15 @@ func metaOf(m *HeaderRecord) state.Meta {
 	}
 }
 
+func (r *recordReader) org(m *OrgRecord) error {
+	return r.to.Org(&state.Org{
+		ID: r.to.Intern(m.GetId()), Name: m.GetName(), Weight: m.GetWeight(), QueueLimit: m.GetQueueLimit(),
+		MaxRunning: m.GetMaxRunning(), StorageQuota: m.GetStorageQuota(),
+		Credits:   state.Credits{Enabled: m.GetCredits(), Balance: m.GetBalance(), Reserved: m.GetReserved()},
+		CreatedMs: m.GetCreatedMs(), DeletedMs: m.GetDeletedMs(), Revision: m.GetRevision(), Index: m.GetIndex(),
+	})
+}
+
 func (r *recordReader) endpoint(m *EndpointRecord) error {
 	e := &state.Endpoint{
 		Org: r.to.Intern(m.GetOrg()), ID: r.to.Intern(m.GetId()),

@@ -11,6 +11,14 @@ func headerRecord(m state.Meta) *HeaderRecord {
 	}
 }
 
+func orgRecord(o *state.Org) *OrgRecord {
+	return &OrgRecord{
+		Id: o.ID, Name: o.Name, Weight: o.Weight, QueueLimit: o.QueueLimit, MaxRunning: o.MaxRunning, StorageQuota: o.StorageQuota,
+		Credits: o.Credits.Enabled, Balance: o.Credits.Balance, Reserved: o.Credits.Reserved,
+		CreatedMs: o.CreatedMs, DeletedMs: o.DeletedMs, Revision: o.Revision, Index: o.Index,
+	}
+}
+
 func endpointRecord(e *state.Endpoint) *EndpointRecord {
 	r := &EndpointRecord{Org: e.Org, Id: e.ID, Revision: e.Revision, Index: e.Index, Doc: encode(e.Doc)}
 	for _, doc := range e.Older {

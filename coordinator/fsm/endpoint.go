@@ -14,6 +14,9 @@ import (
 const keptRevisions = 16
 
 func (s *step) putEndpoint(c *command.PutEndpoint) command.Result {
+	if s.txn.Feature() >= command.FeatureAPI && s.txn.Org(c.GetOrg()) == nil {
+		return refuse(protocol.CodeOrgNotFound, "The organisation does not exist")
+	}
 	doc := new(protocol.Endpoint)
 	if err := json.Unmarshal(c.GetDoc(), doc); err != nil {
 		return refuse(protocol.CodeValidation, "The document cannot be read: "+err.Error())

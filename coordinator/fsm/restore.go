@@ -106,6 +106,9 @@ func (r *recordReader) row(kind byte) error {
 			r.meta = metaOf(m)
 			return command.SupportsFeature(r.meta.Feature)
 		})
+	case typeOrg:
+		r.count.Orgs++
+		return each(r, new(OrgRecord), r.org)
 	case typeEndpoint:
 		r.count.Endpoints++
 		return each(r, new(EndpointRecord), r.endpoint)

@@ -41,12 +41,19 @@ const (
 	typeSegment // between the keys and the jobs
 )
 
+// typeOrg is before the endpoints.
+const typeOrg byte = 20
+
 // place orders the record types in a snapshot.
 func place(kind byte) int {
-	if kind == typeSegment {
-		return 2*int(typeKey) + 1
+	const step = 10
+	switch kind {
+	case typeOrg:
+		return step*int(typeHeader) + 1
+	case typeSegment:
+		return step*int(typeKey) + 1
 	}
-	return 2 * int(kind)
+	return step * int(kind)
 }
 
 // writeBuffer gathers what the compressor writes; disks and raft's own checksum
@@ -108,6 +115,10 @@ type recordWriter struct {
 func (w *recordWriter) view(v *state.View) {
 	var count TrailerRecord
 	w.record(typeHeader, headerRecord(v.Meta()))
+	v.OrgRows(func(o *state.Org) {
+		count.Orgs++
+		w.record(typeOrg, orgRecord(o))
+	})
 	for _, e := range v.Endpoints("") {
 		count.Endpoints++
 		w.record(typeEndpoint, endpointRecord(e))

@@ -1144,6 +1144,147 @@ func (x *SegmentRecord) GetNewestEndMs() int64 {
 	return 0
 }
 
+// OrgRecord is an organisation that was written; they come before the endpoints.
+type OrgRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Weight        uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	QueueLimit    uint32                 `protobuf:"varint,4,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"`
+	MaxRunning    uint32                 `protobuf:"varint,5,opt,name=max_running,json=maxRunning,proto3" json:"max_running,omitempty"`
+	StorageQuota  int64                  `protobuf:"varint,6,opt,name=storage_quota,json=storageQuota,proto3" json:"storage_quota,omitempty"`
+	Credits       bool                   `protobuf:"varint,7,opt,name=credits,proto3" json:"credits,omitempty"`
+	Balance       int64                  `protobuf:"varint,8,opt,name=balance,proto3" json:"balance,omitempty"`   // nano-units
+	Reserved      int64                  `protobuf:"varint,9,opt,name=reserved,proto3" json:"reserved,omitempty"` // nano-units
+	CreatedMs     int64                  `protobuf:"varint,10,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	DeletedMs     int64                  `protobuf:"varint,11,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`
+	Revision      uint64                 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
+	Index         uint64                 `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrgRecord) Reset() {
+	*x = OrgRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrgRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrgRecord) ProtoMessage() {}
+
+func (x *OrgRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrgRecord.ProtoReflect.Descriptor instead.
+func (*OrgRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *OrgRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OrgRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OrgRecord) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetQueueLimit() uint32 {
+	if x != nil {
+		return x.QueueLimit
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetMaxRunning() uint32 {
+	if x != nil {
+		return x.MaxRunning
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetStorageQuota() int64 {
+	if x != nil {
+		return x.StorageQuota
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetCredits() bool {
+	if x != nil {
+		return x.Credits
+	}
+	return false
+}
+
+func (x *OrgRecord) GetBalance() int64 {
+	if x != nil {
+		return x.Balance
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetReserved() int64 {
+	if x != nil {
+		return x.Reserved
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetDeletedMs() int64 {
+	if x != nil {
+		return x.DeletedMs
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *OrgRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // TrailerRecord ends the records; a snapshot with other counts is refused.
 type TrailerRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1152,13 +1293,14 @@ type TrailerRecord struct {
 	Keys          uint64                 `protobuf:"varint,3,opt,name=keys,proto3" json:"keys,omitempty"`
 	Jobs          uint64                 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
 	Segments      uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
+	Orgs          uint64                 `protobuf:"varint,20,opt,name=orgs,proto3" json:"orgs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrailerRecord) Reset() {
 	*x = TrailerRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1312,7 @@ func (x *TrailerRecord) String() string {
 func (*TrailerRecord) ProtoMessage() {}
 
 func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1325,7 @@ func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrailerRecord.ProtoReflect.Descriptor instead.
 func (*TrailerRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TrailerRecord) GetEndpoints() uint64 {
@@ -1217,6 +1359,13 @@ func (x *TrailerRecord) GetJobs() uint64 {
 func (x *TrailerRecord) GetSegments() uint64 {
 	if x != nil {
 		return x.Segments
+	}
+	return 0
+}
+
+func (x *TrailerRecord) GetOrgs() uint64 {
+	if x != nil {
+		return x.Orgs
 	}
 	return 0
 }
@@ -1339,13 +1488,33 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x04jobs\x18\b \x01(\rR\x04jobs\x12\"\n" +
 	"\roldest_end_ms\x18\t \x01(\x03R\voldestEndMs\x12\"\n" +
 	"\rnewest_end_ms\x18\n" +
-	" \x01(\x03R\vnewestEndMs\"\x89\x01\n" +
+	" \x01(\x03R\vnewestEndMs\"\xee\x02\n" +
+	"\tOrgRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1f\n" +
+	"\vqueue_limit\x18\x04 \x01(\rR\n" +
+	"queueLimit\x12\x1f\n" +
+	"\vmax_running\x18\x05 \x01(\rR\n" +
+	"maxRunning\x12#\n" +
+	"\rstorage_quota\x18\x06 \x01(\x03R\fstorageQuota\x12\x18\n" +
+	"\acredits\x18\a \x01(\bR\acredits\x12\x18\n" +
+	"\abalance\x18\b \x01(\x03R\abalance\x12\x1a\n" +
+	"\breserved\x18\t \x01(\x03R\breserved\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\n" +
+	" \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"deleted_ms\x18\v \x01(\x03R\tdeletedMs\x12\x1a\n" +
+	"\brevision\x18\f \x01(\x04R\brevision\x12\x14\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\"\x9d\x01\n" +
 	"\rTrailerRecord\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x01(\x04R\tendpoints\x12\x16\n" +
 	"\x06agents\x18\x02 \x01(\x04R\x06agents\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\x04R\x04keys\x12\x12\n" +
 	"\x04jobs\x18\x04 \x01(\x04R\x04jobs\x12\x1a\n" +
-	"\bsegments\x18\x05 \x01(\x04R\bsegmentsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
+	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12\x12\n" +
+	"\x04orgs\x18\x14 \x01(\x04R\x04orgsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
 
 var (
 	file_coordinator_fsm_snapshot_proto_rawDescOnce sync.Once
@@ -1359,7 +1528,7 @@ func file_coordinator_fsm_snapshot_proto_rawDescGZIP() []byte {
 	return file_coordinator_fsm_snapshot_proto_rawDescData
 }
 
-var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*HeaderRecord)(nil),   // 0: windlass.snapshot.v1.HeaderRecord
 	(*EndpointRecord)(nil), // 1: windlass.snapshot.v1.EndpointRecord
@@ -1372,7 +1541,8 @@ var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*ExtraRecord)(nil),    // 8: windlass.snapshot.v1.ExtraRecord
 	(*OutcomeRecord)(nil),  // 9: windlass.snapshot.v1.OutcomeRecord
 	(*SegmentRecord)(nil),  // 10: windlass.snapshot.v1.SegmentRecord
-	(*TrailerRecord)(nil),  // 11: windlass.snapshot.v1.TrailerRecord
+	(*OrgRecord)(nil),      // 11: windlass.snapshot.v1.OrgRecord
+	(*TrailerRecord)(nil),  // 12: windlass.snapshot.v1.TrailerRecord
 }
 var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	5, // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
@@ -1401,7 +1571,7 @@ func file_coordinator_fsm_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_fsm_snapshot_proto_rawDesc), len(file_coordinator_fsm_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -93,11 +93,24 @@ func segmented(t testing.TB) *world {
 	return w
 }
 
+// organised is a world at feature level 3 with organisations.
+func organised(t testing.TB) *world {
+	w := populated(t)
+	w.ok(setFeature(command.FeatureAPI))
+	w.ok(putOrg(org2, func(p *command.PutOrg) {
+		p.Weight, p.QueueLimit, p.MaxRunning, p.StorageQuota, p.Credits = 3, 1000, 8, 1<<40, true
+	}))
+	w.ok(putOrg("org_gone"))
+	w.ok(deleteOrg("org_gone"))
+	return w
+}
+
 // TestGoldenSnapshot keeps version 1 readable: the files are never rewritten.
 func TestGoldenSnapshot(t *testing.T) {
-	// Of state.DigestVersion 2. When they change, that must be raised, or nodes of
+	// Of state.DigestVersion 3. When they change, that must be raised, or nodes of
 	// two versions would take each other for damaged.
 	golden(t, "v1.snapshot", populated, "0a8a9239c8a04715bc942b795f3995ffdc7093b70b2b33809864a316757f3902")
+	golden(t, "v1-api.snapshot", organised, "b2996c40f2d2e08676c1601892ae89a57bbef6fe52d014cb818df0e1c1e14d6c")
 	golden(t, "v1-archive.snapshot", segmented, "ed1d25e58a01bff2758aa64bb89a6dfe5d1cc1c7614dc063a082db1498f43492")
 }
 
@@ -324,12 +337,13 @@ func TestEveryFieldIsKept(t *testing.T) {
 				Lease: &state.Lease{}, Extra: &state.Extra{}, Outcome: &state.Outcome{},
 			},
 			"segment": &state.Segment{Number: 1},
+			"org":     &state.Org{ID: "n", Weight: 1, Revision: 1},
 			"meta":    &state.Meta{Segment: 9},
 		}
 		change(rows)
 		b := state.NewBuilder()
 		for _, err := range []error{
-			b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
+			b.Org(rows["org"].(*state.Org)), b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
 			b.Key(rows["key"].(*state.Key)), b.Segment(rows["segment"].(*state.Segment)), b.Job(rows["job"].(*state.Job)),
 		} {
 			if err != nil {
@@ -344,11 +358,11 @@ func TestEveryFieldIsKept(t *testing.T) {
 	// What is derived, or fixed by the other rows, cannot be changed alone.
 	skip := map[string]bool{
 		"endpoint.Live": true, "endpoint.Queued": true, "endpoint.Org": true, "endpoint.ID": true, "endpoint.Doc": true,
-		"job.Org": true, "job.Target": true, "job.Status": true, "meta.Index": true, "meta.ClockMs": true, "agent.Facts": true,
+		"job.Org": true, "job.Target": true, "job.Status": true, "org.Queued": true, "org.Endpoints": true, "meta.Index": true, "meta.ClockMs": true, "agent.Facts": true,
 		"meta.Feature": true, // only a level that is supported is restored: TestNewerFeatureLevelIsNotRestored
 	}
 	seen := 0
-	for _, name := range []string{"endpoint", "agent", "key", "segment", "job", "meta"} {
+	for _, name := range []string{"org", "endpoint", "agent", "key", "segment", "job", "meta"} {
 		for _, path := range fieldPaths(name, reflect.TypeOf(build(func(map[string]any) {}).row(name)).Elem(), skip) {
 			seen++
 			w := build(func(rows map[string]any) { setField(t, reflect.ValueOf(rows[name]).Elem(), path) })
@@ -373,7 +387,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 func (w *world) row(name string) any {
 	return map[string]any{
 		"endpoint": &state.Endpoint{}, "agent": &state.Agent{}, "key": &state.Key{}, "job": &state.Job{}, "meta": &state.Meta{},
-		"segment": &state.Segment{},
+		"segment": &state.Segment{}, "org": &state.Org{},
 	}[name]
 }
 

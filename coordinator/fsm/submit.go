@@ -75,8 +75,12 @@ func (s *step) bound(c *command.Submit) (command.Result, bool) {
 	return command.Result{Job: k.Job, CreatedMs: created, Replayed: true}, true
 }
 
-// queueFull checks the counted limits; limit 0 is the default.
+// queueFull checks the counted limits. The organisation's own goes before the
+// given one, 0 is the default.
 func (s *step) queueFull(e *state.Endpoint, limit int) (command.Result, bool) {
+	if own := s.txn.QueueLimit(e.Org); own > 0 {
+		limit = int(own)
+	}
 	if limit == 0 {
 		limit = protocol.MaxQueueOrg
 	}

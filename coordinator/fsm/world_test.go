@@ -198,6 +198,18 @@ func deleteEndpoint(org, id string) *command.Command {
 	return &command.Command{Op: &command.Command_DeleteEndpoint{DeleteEndpoint: &command.DeleteEndpoint{Org: org, Id: id}}}
 }
 
+func putOrg(id string, change ...func(*command.PutOrg)) *command.Command {
+	p := &command.PutOrg{Id: id, Name: "Acme", Weight: 1, Create: true}
+	for _, c := range change {
+		c(p)
+	}
+	return &command.Command{Op: &command.Command_PutOrg{PutOrg: p}}
+}
+
+func deleteOrg(id string) *command.Command {
+	return &command.Command{Op: &command.Command_DeleteOrg{DeleteOrg: &command.DeleteOrg{Id: id}}}
+}
+
 func evict(jobs ...int) *command.Command {
 	e := &command.Evict{}
 	for _, n := range jobs {

@@ -10,20 +10,20 @@ import (
 	"windlass/protocol"
 )
 
-// Builder makes tables from the rows of a snapshot: endpoints first, then
+// Builder makes tables from the rows of a snapshot: organisations and endpoints first, then
 // agents, keys and jobs, each in key order. Counts are derived, not read.
 type Builder struct {
 	db      *memdb.MemDB
 	txn     *memdb.Txn
 	leases  leases
-	orgs    map[string]*org
+	orgs    map[string]*Org
 	names   map[string]string
 	ends    map[endpointID]*Endpoint
 	counted []any // endpoints and organisations, written when their counts are known
 	rows    int
 	bytes   int64
 	ended   ended
-	last    struct{ endpoint, agent, key, job []byte }
+	last    struct{ org, endpoint, agent, key, job []byte }
 
 	segments []*Segment
 }
@@ -34,7 +34,7 @@ const rowsPerTxn = 4096
 // NewBuilder returns a builder of empty tables.
 func NewBuilder() *Builder {
 	return &Builder{
-		db: newTables(), leases: make(leases), orgs: make(map[string]*org),
+		db: newTables(), leases: make(leases), orgs: make(map[string]*Org),
 		names: make(map[string]string), ends: make(map[endpointID]*Endpoint),
 	}
 }
@@ -48,6 +48,20 @@ func (b *Builder) Intern(s string) string {
 	return s
 }
 
+// Org adds an organisation that was written.
+func (b *Builder) Org(o *Org) error {
+	if err := ascend(&b.last.org, []byte(o.ID)); err != nil {
+		return fmt.Errorf("organisation %s %w", o.ID, err)
+	}
+	if o.Revision == 0 {
+		return fmt.Errorf("organisation %s has no revision", o.ID)
+	}
+	b.orgs[o.ID] = o
+	b.counted = append(b.counted, o)
+	b.bytes += o.Size()
+	return nil
+}
+
 // Endpoint adds an endpoint.
 func (b *Builder) Endpoint(e *Endpoint) error {
 	if err := ascend(&b.last.endpoint, compose(e.Org, e.ID)); err != nil {
@@ -55,6 +69,7 @@ func (b *Builder) Endpoint(e *Endpoint) error {
 	}
 	b.ends[endpointID{e.Org, e.ID}] = e
 	b.counted = append(b.counted, e)
+	b.org(e.Org).Endpoints++
 	b.bytes += e.Size()
 	return nil
 }
@@ -97,7 +112,7 @@ func (b *Builder) Job(j *Job) error {
 		e.Live++
 		if j.Status == protocol.StatusQueued {
 			e.Queued++
-			b.org(j.Org).queued++
+			b.org(j.Org).Queued++
 		}
 	}
 	return b.insert(tableJobs, j)
@@ -122,10 +137,10 @@ func ascend(last *[]byte, key []byte) error {
 	return nil
 }
 
-func (b *Builder) org(name string) *org {
+func (b *Builder) org(name string) *Org {
 	o := b.orgs[name]
 	if o == nil {
-		o = &org{name: name}
+		o = &Org{ID: name}
 		b.orgs[name] = o
 		b.counted = append(b.counted, o)
 	}

@@ -49,6 +49,8 @@ func (t *Txn) changes() []Change {
 			}
 		case tableAgents:
 			list = append(list, Change{Agent: t.agents.edits[o.at].after})
+		case tableOrgs:
+			list = append(list, Change{Org: t.orgs.edits[o.at].after})
 		}
 	}
 	return list

@@ -11,7 +11,7 @@ import (
 
 // DigestVersion is the encoding that Digest hashes. It is raised with every change
 // of it, so that nodes of two versions know that they cannot compare.
-const DigestVersion = 2
+const DigestVersion = 3
 
 // Digest returns a hash over every row in key order and over what is beside the
 // rows except the raft index and the clock, which move even when every command
@@ -28,6 +28,7 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 	d.number(v.meta.Seq)
 	d.numbers(v.meta.Revision, v.meta.Segment)
 	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
+	v.OrgRows(d.org)
 	for _, e := range v.Endpoints("") {
 		d.endpoint(e)
 	}
@@ -178,6 +179,14 @@ func (d *digest) outcome(o *Outcome) {
 	d.bytes(o.Agent[:])
 	d.flag(o.Retryable)
 	d.flag(o.Reported)
+}
+
+// org begins with what no endpoint begins with: only written rows are hashed.
+func (d *digest) org(o *Org) {
+	d.texts("", o.ID, o.Name)
+	d.numbers(uint64(o.Weight), uint64(o.QueueLimit), uint64(o.MaxRunning), uint64(o.StorageQuota))
+	d.flag(o.Credits.Enabled)
+	d.numbers(uint64(o.Credits.Balance), uint64(o.Credits.Reserved), uint64(o.CreatedMs), uint64(o.DeletedMs), o.Revision, o.Index)
 }
 
 func (d *digest) endpoint(e *Endpoint) {

@@ -139,6 +139,7 @@ type Change struct {
 	Endpoint *Endpoint // set when an endpoint changed
 	Removed  string    // "org/id" of a deleted endpoint
 	Agent    *Agent    // set when an agent registered
+	Org      *Org      // set when an administrator changed an organisation
 }
 
 // Changes are the changes of one applied batch, in command order; a job that

@@ -20,12 +20,6 @@ const (
 	indexExpires = "expires"
 )
 
-// org counts the waiting jobs of one organisation. It is derived from the jobs.
-type org struct {
-	name   string
-	queued int
-}
-
 // endpointID is the primary key of an endpoint.
 type endpointID struct{ org, id string }
 
@@ -128,7 +122,7 @@ func (endpointIndex) FromArgs(args ...any) ([]byte, error) {
 type orgIndex struct{}
 
 func (orgIndex) FromObject(row any) (bool, []byte, error) {
-	return true, []byte(row.(*org).name), nil
+	return true, []byte(row.(*Org).ID), nil
 }
 
 func (orgIndex) FromArgs(args ...any) ([]byte, error) {

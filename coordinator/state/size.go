@@ -13,6 +13,7 @@ const (
 	keyOverhead      = 1024 // two indexes
 	agentOverhead    = 1024
 	endpointOverhead = 1024
+	orgOverhead      = 512
 	documentOverhead = 1024 // one revision, decoded
 )
 
@@ -55,4 +56,9 @@ func (a *Agent) Size() int64 {
 // Size returns the bytes that the row counts for.
 func (e *Endpoint) Size() int64 {
 	return int64(endpointOverhead + len(e.Org) + len(e.ID) + documentOverhead*(1+len(e.Older)))
+}
+
+// Size returns the bytes that the row counts for.
+func (o *Org) Size() int64 {
+	return int64(orgOverhead + 2*len(o.ID) + len(o.Name))
 }

@@ -25,7 +25,7 @@ type Txn struct {
 	endpoints table[endpointID, Endpoint]
 	agents    table[protocol.AgentID, Agent]
 	keys      table[keyID, Key]
-	orgs      table[string, org]
+	orgs      table[string, Org]
 	order     []announced
 }
 
@@ -76,7 +76,7 @@ func (t *Txn) Leased(agent protocol.AgentID) []protocol.JobID { return t.store.l
 // Queued returns how many jobs of an organisation wait.
 func (t *Txn) Queued(name string) int {
 	if o := t.orgs.get(t.base, name); o != nil {
-		return o.queued
+		return o.Queued
 	}
 	return 0
 }
@@ -151,8 +151,8 @@ func (t *Txn) count(j *Job, sign int) {
 	if j.Status == protocol.StatusQueued {
 		e.Queued += sign
 		o := t.ownOrg(j.Org)
-		o.queued += sign
-		if o.queued < 0 {
+		o.Queued += sign
+		if o.Queued < 0 {
 			panic("state: organisation " + j.Org + " would have fewer than no waiting jobs")
 		}
 	}
@@ -173,19 +173,6 @@ func (t *Txn) ownEndpoint(org, id string) *Endpoint {
 	}
 	own := *before
 	t.endpoints.put(t.base, key, &own)
-	return &own
-}
-
-func (t *Txn) ownOrg(name string) *org {
-	if o, ok := t.orgs.edited(name); ok {
-		return o
-	}
-	before := t.orgs.get(t.base, name)
-	own := org{name: name}
-	if before != nil {
-		own = *before
-	}
-	t.orgs.put(t.base, name, &own)
 	return &own
 }
 
@@ -217,9 +204,11 @@ func (t *Txn) changeEndpoint(key endpointID, after *Endpoint) {
 	}
 	if before != nil {
 		t.bytes -= before.Size()
+		t.ownOrg(key.org).Endpoints--
 	}
 	if after != nil {
 		t.bytes += after.Size()
+		t.ownOrg(key.org).Endpoints++
 	}
 }
 

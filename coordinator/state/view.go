@@ -116,8 +116,8 @@ func (v *View) KeyExpired() bool {
 
 // Queued returns how many jobs of an organisation wait.
 func (v *View) Queued(name string) int {
-	if o := first[org](v.tables, tableOrgs, &name); o != nil {
-		return o.queued
+	if o := first[Org](v.tables, tableOrgs, &name); o != nil {
+		return o.Queued
 	}
 	return 0
 }

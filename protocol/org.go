@@ -1,0 +1,22 @@
+package protocol
+
+// Org is an organisation, as /v2/orgs shows and takes it. Everything that is
+// limited is limited for one organisation as a whole.
+type Org struct {
+	ID           string  `json:"id"` // org_ and lower-case letters, digits, _ and -; never used again once deleted
+	Name         string  `json:"name,omitempty"`
+	Weight       int     `json:"weight"`       // of its share while several organisations wait; 1 if not given
+	QueueLimit   int     `json:"queueLimit"`   // jobs that may wait; 0 is the default, MaxQueueOrg
+	MaxRunning   int     `json:"maxRunning"`   // jobs that may run at once; 0 is no limit
+	StorageQuota int64   `json:"storageQuota"` // bytes of stored outputs; 0 is no limit
+	Credits      Credits `json:"credits"`
+	CreatedAt    Time    `json:"createdAt,omitzero"` // set by the server; absent on the first organisation
+	Revision     uint64  `json:"revision,omitempty"` // set by the server; sent back on update it must match
+}
+
+// Credits is the money of an organisation, in nano-units.
+type Credits struct {
+	Enabled  bool  `json:"enabled"`  // else its jobs cost nothing
+	Balance  int64 `json:"balance"`  // set by the server
+	Reserved int64 `json:"reserved"` // set by the server: of the balance, for jobs that have not ended
+}
