@@ -107,10 +107,13 @@ type Timeouts struct {
 	Stall Duration `json:"stall,omitempty"` // 0: silence is no fault
 }
 
-// Price is money per GPU-second.
+// Price is what an endpoint's jobs cost.
 type Price struct {
-	GPUSecond float64 `json:"gpuSecond,omitempty"`
+	GPUSecond Money `json:"gpuSecond,omitempty"` // for each GPU and second; a job without GPUs counts as one
 }
+
+// Cost is what a run of so many milliseconds costs at the document's price.
+func (e *Endpoint) Cost(ms int64) Money { return e.Price.GPUSecond.For(max(e.Resources.GPUs, 1), ms) }
 
 // InputSpec validates inputs.
 type InputSpec struct {

@@ -115,6 +115,13 @@ func (b *Board) Get(job protocol.JobID, attempt uint32) (Soft, bool) {
 	return e.soft, true
 }
 
+// Measured returns when the handler of an attempt started, in unix milliseconds
+// or 0, and what its agent told of it so far.
+func (b *Board) Measured(job protocol.JobID, attempt uint32) (startedMs int64, facts state.Facts) {
+	soft, _ := b.Get(job, attempt)
+	return soft.StartedMs, state.Facts{ColdStart: soft.ColdStart, Usage: soft.Usage, Progress: soft.Progress}
+}
+
 // Logs returns the kept lines of an attempt with a number of at least from.
 func (b *Board) Logs(job protocol.JobID, attempt uint32, from uint64) []Item[protocol.LogLine] {
 	b.mu.Lock()

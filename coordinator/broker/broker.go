@@ -29,6 +29,9 @@ type Proposer interface {
 type Board interface {
 	// Update takes updates whose fence is current and answers each, in order.
 	Update(agent protocol.AgentID, u []protocol.AttemptUpdate) []protocol.AttemptReply
+	// Measured returns when the handler of an attempt started, in unix milliseconds
+	// or 0, and what its agent told of it so far.
+	Measured(job protocol.JobID, attempt uint32) (startedMs int64, facts state.Facts)
 }
 
 // Config is what a Broker needs.

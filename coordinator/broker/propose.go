@@ -100,7 +100,25 @@ func (t *term) beginWrite(c *command.Command) <-chan answer {
 	if submit := c.GetSubmit(); submit != nil {
 		return t.beginSubmit(submit)
 	}
+	if cancel := c.GetCancel(); cancel != nil {
+		t.addMeasured(cancel)
+	}
 	return t.begin(c)
+}
+
+// addMeasured tells the log what is known here of the run that a cancel ends:
+// its agent is not asked any more.
+func (t *term) addMeasured(c *command.Cancel) {
+	j := t.cfg.Store.Job(protocol.JobID(c.GetJob()))
+	if j == nil || j.Lease == nil || t.cfg.Store.View().Meta().Feature < command.FeatureAPI {
+		return
+	}
+	started, facts := t.cfg.Board.Measured(j.ID, j.Attempt)
+	raw, err := protocol.EncodeJSON(facts)
+	if err != nil || started == 0 {
+		return // a cancel is worth more than what it measured
+	}
+	c.Attempt, c.StartedMs, c.Facts = j.Attempt, started, raw
 }
 
 // leaseParts is one allocation instead of three: there is one for every job.

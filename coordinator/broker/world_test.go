@@ -207,6 +207,11 @@ func (l *testLog) count() int {
 type testBoard struct {
 	mu      sync.Mutex
 	updates []protocol.AttemptUpdate
+	started int64 // of every attempt; 0: none
+}
+
+func (b *testBoard) Measured(protocol.JobID, uint32) (int64, state.Facts) {
+	return b.started, state.Facts{Usage: &protocol.Usage{CPUMs: 5}}
 }
 
 func (b *testBoard) Update(_ protocol.AgentID, u []protocol.AttemptUpdate) []protocol.AttemptReply {

@@ -1223,9 +1223,14 @@ func (x *ExpireTTL) GetJob() []byte {
 }
 
 type Cancel struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Org   string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	// What the leader knows of the attempt that runs, whose own end nobody will
+	// hear of: level 3.
+	Attempt       uint32 `protobuf:"varint,50,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	StartedMs     int64  `protobuf:"varint,51,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"` // unix, on the leader's clock; 0: it never started
+	Facts         []byte `protobuf:"bytes,52,opt,name=facts,proto3" json:"facts,omitempty"`                           // JSON of state.Facts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1272,6 +1277,27 @@ func (x *Cancel) GetOrg() string {
 		return x.Org
 	}
 	return ""
+}
+
+func (x *Cancel) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Cancel) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *Cancel) GetFacts() []byte {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
 }
 
 // Reopen starts a new run of a terminal job: CAS on (terminal, expect_run).
@@ -2411,10 +2437,14 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\aDRAINED\x10\x03\x12\b\n" +
 	"\x04LOST\x10\x04\"\x1d\n" +
 	"\tExpireTTL\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\fR\x03job\",\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\"{\n" +
 	"\x06Cancel\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
-	"\x03org\x18\x02 \x01(\tR\x03org\"K\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x18\n" +
+	"\aattempt\x182 \x01(\rR\aattempt\x12\x1d\n" +
+	"\n" +
+	"started_ms\x183 \x01(\x03R\tstartedMs\x12\x14\n" +
+	"\x05facts\x184 \x01(\fR\x05facts\"K\n" +
 	"\x06Reopen\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1d\n" +

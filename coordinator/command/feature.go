@@ -16,7 +16,8 @@ const (
 	FeatureArchive uint32 = 2
 
 	// FeatureAPI adds organisations and API keys (PutOrg, DeleteOrg), and what the
-	// whole public API needs beside them.
+	// whole public API needs beside them: a cost for each job, the start of a run
+	// that was cancelled.
 	FeatureAPI uint32 = 3
 
 	// FeatureMin and FeatureMax are what this version supports.
@@ -26,14 +27,17 @@ const (
 
 // Feature is the level that a command needs.
 func Feature(c *Command) uint32 {
-	switch c.GetOp().(type) {
+	switch op := c.GetOp().(type) {
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:
 		return FeatureArchive
 	case *Command_PutOrg, *Command_DeleteOrg:
 		return FeatureAPI
-	default:
-		return FeatureBase
+	case *Command_Cancel:
+		if op.Cancel.GetStartedMs() != 0 || len(op.Cancel.GetFacts()) > 0 {
+			return FeatureAPI
+		}
 	}
+	return FeatureBase
 }
 
 // FeatureError says that a cluster's feature level is outside of what this

@@ -96,7 +96,7 @@ func jobOf(m *JobRecord, intern func(string) string) (*state.Job, error) {
 		Seq: m.GetSeq(), Index: m.GetIndex(), Org: intern(m.GetOrg()), Target: intern(m.GetEndpoint()),
 		CreatedMs: m.GetCreatedMs(), NotBeforeMs: m.GetNotBeforeMs(), TTLMs: m.GetTtlMs(), ExecutionMs: m.GetExecutionMs(),
 		Attempt: m.GetAttempt(), Run: m.GetRun(), Status: protocol.Status(m.GetStatus()), Priority: protocol.Priority(m.GetPriority()),
-		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(),
+		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(), Cost: protocol.Money(m.GetCost()),
 		Failures: uint16(m.GetFailures()), Losses: uint16(m.GetLosses()),
 		MaxAttempts: uint16(m.GetMaxAttempts()), MaxLosses: uint16(m.GetMaxLosses()),
 	}

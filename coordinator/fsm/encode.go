@@ -56,6 +56,7 @@ func jobRecord(j *state.Job) *JobRecord {
 		Attempt: j.Attempt, Run: j.Run, Failures: uint32(j.Failures), Losses: uint32(j.Losses),
 		MaxAttempts: uint32(j.MaxAttempts), MaxLosses: uint32(j.MaxLosses),
 		Status: uint32(j.Status), Priority: uint32(j.Priority), RetryTimeout: j.RetryTimeout, Adoptable: j.Adoptable,
+		Cost: int64(j.Cost),
 	}
 }
 

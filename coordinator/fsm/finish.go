@@ -20,6 +20,7 @@ func (s *step) finish(c *command.Finish) command.Result {
 	n := s.copyOf(j)
 	n.Lease = nil
 	n.Outcome = s.outcome(c, j.Lease)
+	s.bill(n)
 	retry := s.settle(n, protocol.Outcome(c.GetOutcome()))
 	if retry {
 		n.Status = protocol.StatusQueued
@@ -29,6 +30,18 @@ func (s *step) finish(c *command.Finish) command.Result {
 	}
 	s.txn.PutJob(n)
 	return command.Result{}
+}
+
+// bill adds what the attempt cost that just ended with n.Outcome. Whether it
+// succeeded makes no difference: it had the machine.
+func (s *step) bill(n *state.Job) {
+	o := n.Outcome
+	if s.txn.Feature() < command.FeatureAPI || o.StartedMs == 0 || o.Revision == 0 {
+		return
+	}
+	if e := s.txn.Endpoint(n.Org, n.Target); e != nil {
+		n.Cost = n.Cost.Plus(e.At(o.Revision).Cost(o.EndedMs - o.StartedMs))
+	}
 }
 
 // settle sets the status that the outcome leads to; it returns true, and sets

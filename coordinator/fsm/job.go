@@ -19,7 +19,8 @@ func (s *step) expire(c *command.ExpireTTL) command.Result {
 		return refuse(protocol.CodeConflict, "The job does not wait, or may wait longer")
 	}
 	n := s.copyOf(j)
-	s.stop(n, protocol.StatusTimeout, protocol.CodeTTLExpired, "The job waited longer than its ttl")
+	s.end(n, protocol.StatusTimeout, protocol.CodeTTLExpired, "The job waited longer than its ttl")
+	s.txn.PutJob(n)
 	return command.Result{}
 }
 
@@ -34,12 +35,18 @@ func (s *step) cancel(c *command.Cancel) command.Result {
 		return refuse(protocol.CodeConflict, "The job has ended: it is "+j.Status.String())
 	}
 	n := s.copyOf(j)
-	s.stop(n, protocol.StatusCancelled, protocol.CodeCancelled, "The job was cancelled")
+	ran := n.Lease != nil && n.Attempt == c.GetAttempt()
+	s.end(n, protocol.StatusCancelled, protocol.CodeCancelled, "The job was cancelled")
+	if ran {
+		n.Outcome.StartedMs, n.Outcome.Facts = c.GetStartedMs(), c.GetFacts()
+		s.bill(n)
+	}
+	s.txn.PutJob(n)
 	return command.Result{}
 }
 
-// stop ends a changed row without a result of its own.
-func (s *step) stop(n *state.Job, status protocol.Status, code protocol.Code, message string) {
+// end ends a changed row without a result of its own; the caller puts it.
+func (s *step) end(n *state.Job, status protocol.Status, code protocol.Code, message string) {
 	o := &state.Outcome{Attempt: n.Attempt, EndedMs: s.clock, ErrCode: code, ErrMessage: message}
 	if n.Lease != nil {
 		o.GrantedMs, o.Agent, o.Revision = n.Lease.GrantedMs, n.Lease.Agent, n.Lease.Revision
@@ -47,7 +54,6 @@ func (s *step) stop(n *state.Job, status protocol.Status, code protocol.Code, me
 	n.Status, n.Outcome = status, o
 	n.Lease, n.NotBeforeMs, n.Adoptable = nil, 0, false
 	s.holdKey(n)
-	s.txn.PutJob(n)
 }
 
 // ended says whether the job was ended by a command that is no agent's.

@@ -411,6 +411,7 @@ type JobRecord struct {
 	Priority      uint32                 `protobuf:"varint,21,opt,name=priority,proto3" json:"priority,omitempty"` // protocol.Priority
 	RetryTimeout  bool                   `protobuf:"varint,22,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
 	Adoptable     bool                   `protobuf:"varint,23,opt,name=adoptable,proto3" json:"adoptable,omitempty"`
+	Cost          int64                  `protobuf:"varint,50,opt,name=cost,proto3" json:"cost,omitempty"` // nano-units
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -604,6 +605,13 @@ func (x *JobRecord) GetAdoptable() bool {
 		return x.Adoptable
 	}
 	return false
+}
+
+func (x *JobRecord) GetCost() int64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
 }
 
 // PayloadRecord is inline bytes, or a blob when sha256 is set.
@@ -1407,7 +1415,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"expires_ms\x18\x06 \x01(\x03R\texpiresMs\x12\x1d\n" +
 	"\n" +
-	"created_ms\x18\a \x01(\x03R\tcreatedMs\"\xf3\x05\n" +
+	"created_ms\x18\a \x01(\x03R\tcreatedMs\"\x87\x06\n" +
 	"\tJobRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +
@@ -1434,7 +1442,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x06status\x18\x14 \x01(\rR\x06status\x12\x1a\n" +
 	"\bpriority\x18\x15 \x01(\rR\bpriority\x12#\n" +
 	"\rretry_timeout\x18\x16 \x01(\bR\fretryTimeout\x12\x1c\n" +
-	"\tadoptable\x18\x17 \x01(\bR\tadoptable\"S\n" +
+	"\tadoptable\x18\x17 \x01(\bR\tadoptable\x12\x12\n" +
+	"\x04cost\x182 \x01(\x03R\x04cost\"S\n" +
 	"\rPayloadRecord\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +

@@ -147,6 +147,10 @@ func (d *digest) job(j *Job) {
 	d.payload(j.Input)
 	d.numbers(uint64(j.Attempt), uint64(j.Run), uint64(j.Failures), uint64(j.Losses),
 		uint64(j.MaxAttempts), uint64(j.MaxLosses), uint64(j.Status), uint64(j.Priority))
+	if j.Cost != 0 {
+		d.text("cost") // its length cannot be taken for the flag that follows
+		d.number(uint64(j.Cost))
+	}
 	d.flag(j.RetryTimeout)
 	d.flag(j.Adoptable)
 	if l := j.Lease; d.flag(l != nil) {

@@ -19,6 +19,9 @@ type Job struct {
 	NotBeforeMs int64 // back-off of a retry; 0: at once
 	TTLMs       int64
 	ExecutionMs int64
+	// Cost sums up what the job's attempts cost whose end was accepted, in all its
+	// runs. What a lost or fenced attempt used is not in it.
+	Cost protocol.Money
 
 	Input Payload
 
@@ -119,6 +122,18 @@ type Endpoint struct {
 	Older    []*protocol.Endpoint // newest first, at most keptRevisions
 	Live     int                  // jobs not terminal
 	Queued   int                  // jobs that wait
+}
+
+// At returns the document of a revision, or of the nearest one that is kept.
+func (e *Endpoint) At(revision uint64) *protocol.Endpoint {
+	doc := e.Doc
+	for _, older := range e.Older {
+		if older.Revision < revision {
+			break
+		}
+		doc = older
+	}
+	return doc
 }
 
 // Agent is an agent's identity.
