@@ -37,29 +37,54 @@ func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0
 // command.ErrInvalid, when a log cannot be read: going on without it would make
 // this node different from the others, so the process has to end.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
-	responses := make([]any, len(logs))
-	if len(logs) == 0 {
-		return responses
-	}
-	txn, open := f.store.Begin(), true
-	last := f.store.View().Index()
-	for i, log := range logs {
-		if log.Index <= last {
-			panic(fmt.Errorf("cannot apply log %d: log %d was applied before", log.Index, last))
-		}
-		last = log.Index
-		if !open {
-			txn, open = f.store.Begin(), true
-		}
+	return f.apply(len(logs), func(i int) Entry {
+		log := logs[i]
 		if log.Type != raft.LogCommand {
-			continue
+			return Entry{Index: log.Index}
 		}
 		batch, err := command.Unmarshal(log.Data)
 		if err != nil {
 			panic(fmt.Errorf("cannot apply log %d of term %d: %w", log.Index, log.Term, err))
 		}
+		return Entry{Index: log.Index, Batch: batch}
+	})
+}
+
+// Entry is one log that was read already.
+type Entry struct {
+	Index uint64
+	Batch *command.Batch // nil: the log holds no commands
+}
+
+// ApplyEntries is ApplyBatch for a caller that has read the logs itself. Several
+// state machines may be given the same batches: applying changes none of them.
+func (f *FSM) ApplyEntries(entries []Entry) []any {
+	return f.apply(len(entries), func(i int) Entry { return entries[i] })
+}
+
+// apply reads n entries one after the other, so that only one of them is in
+// memory beside what it leads to.
+func (f *FSM) apply(n int, entry func(int) Entry) []any {
+	responses := make([]any, n)
+	if n == 0 {
+		return responses
+	}
+	txn, open := f.store.Begin(), true
+	last := f.store.View().Index()
+	for i := range n {
+		e := entry(i)
+		if e.Index <= last {
+			panic(fmt.Errorf("cannot apply log %d: log %d was applied before", e.Index, last))
+		}
+		last = e.Index
+		if !open {
+			txn, open = f.store.Begin(), true
+		}
+		if e.Batch == nil {
+			continue
+		}
 		var checkpoint bool
-		if responses[i], checkpoint = apply(txn, log.Index, batch); checkpoint {
+		if responses[i], checkpoint = apply(txn, e.Index, e.Batch); checkpoint {
 			// Every node must see the state at exactly this log, however raft
 			// grouped the logs.
 			txn.Commit(last)

@@ -151,17 +151,17 @@ func (w *world) install(n *node) {
 	if n.down || n == w.leader || n.frozen > w.now {
 		return
 	}
-	var newest *node
+	var newest *snapshot
 	for _, o := range w.nodes {
-		if o != n && o.snapshot != nil && o.snapIndex > n.applied && (newest == nil || o.snapIndex > newest.snapIndex) {
-			newest = o
+		if s := o.snapshot; o != n && s != nil && s.view.Index() > n.applied && (newest == nil || s.view.Index() > newest.view.Index()) {
+			newest = s
 		}
 	}
 	if newest == nil {
 		return
 	}
-	n.snapshot, n.snapIndex = newest.snapshot, newest.snapIndex
-	n.restore(n.snapshot, n.snapIndex)
+	n.snapshot = newest
+	n.restore(newest)
 	if n.term != nil {
 		n.feed()
 	}

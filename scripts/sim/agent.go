@@ -202,7 +202,7 @@ func (a *agent) register() {
 	req := protocol.RegisterRequest{Agent: a.id, Name: "agent", Incarnation: a.inc, Held: held, Facts: facts}
 	do := func(d *broker.Driver) (func() (any, bool, error), func()) {
 		ask := d.Register(req)
-		return func() (any, bool, error) { r, there, err := ask(); return r, there, err }, nil
+		return answerOr(ask), nil
 	}
 	c := a.world.net.send(a, a.node(), callLimit(), do, func(v any, err error) {
 		if err == nil {
@@ -300,7 +300,7 @@ func (a *agent) sync() {
 				node.stepped()
 			}
 		})
-		return func() (any, bool, error) { r, there, err := ask(); return r, there, err }, gone
+		return answerOr(ask), gone
 	}
 	a.parkedAt = w.now
 	a.parked = w.net.send(a, node, a.hold+protocol.SyncGrace.Milliseconds(), do, func(v any, err error) {

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"encoding/binary"
-	"hash/fnv"
+	"slices"
 
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
@@ -36,6 +35,7 @@ type shadow struct {
 	id         protocol.JobID
 	request    *request
 	row        *state.Job // as committed
+	versions   []version  // of the row, all that ever were
 	status     protocol.Status
 	attempt    uint32
 	run        uint32
@@ -51,6 +51,9 @@ type shadow struct {
 	evicted    bool
 	waitingFor int // index among the endpoint's waiting, see order
 }
+
+// version is the row of a job after one entry.
+type version struct{ index, sum uint64 }
 
 // binding is what an idempotency key names.
 type binding struct {
@@ -77,29 +80,23 @@ func (c *checker) fail(promise, format string, args ...any) { c.world.fail(promi
 func (c *checker) batch(n *node, index uint64, results []command.Result, cursor *state.Cursor) {
 	e := c.world.log.entry(index)
 	c.applied = index
-	e.sum = sum(results)
-	clock := n.store.View().ClockMs()
+	e.sum, e.after = sum(results), totalsOf(n.store.View())
+	clock := e.after.meta.ClockMs
 	if clock < c.clock {
 		c.fail("I12", "the clock of the log went back from %d to %d", c.clock, clock)
 	}
 	c.clock = clock
-	if len(results) != len(e.cmds) {
-		c.fail("I17", "log %d has %d commands and %d results", index, len(e.cmds), len(results))
+	if len(results) != len(e.batch.GetCommands()) {
+		c.fail("I17", "log %d has %d commands and %d results", index, len(e.batch.GetCommands()), len(results))
 	}
 	c.touched = c.touched[:0]
-	for i, cmd := range e.cmds {
+	for i, cmd := range e.batch.GetCommands() {
 		if c.world.tell != nil {
 			c.world.say("log %d: %s -> %s", index, words(cmd), answerOf(&results[i]))
 		}
 		c.command(cmd, &results[i])
 	}
-	changes, _, err := cursor.TryNext()
-	if err != nil {
-		c.fail("I17", "the changes of log %d cannot be read: %v", index, err)
-	}
-	for i := range changes.List {
-		c.change(&changes.List[i])
-	}
+	c.changes(n, cursor, c.change)
 	for _, s := range c.touched {
 		c.compare(n, s)
 	}
@@ -125,6 +122,7 @@ func (c *checker) change(ch *state.Change) {
 		c.fail("I2", "job %s exists, and nobody's submit made it", ch.Job.ID)
 	}
 	s.row = ch.Job
+	s.versions = append(s.versions, version{ch.Job.Index, rowSum(ch.Job)})
 	c.touched = append(c.touched, s)
 }
 
@@ -158,35 +156,55 @@ func (c *checker) compare(n *node, s *shadow) {
 	s.row = j
 }
 
-// same compares a later replica's results with the first one's.
-func (c *checker) same(n *node, index uint64, results []command.Result) {
-	if got, want := sum(results), c.world.log.entry(index).sum; got != want {
-		c.fail("I17", "replica %d answers log %d otherwise than the first one did", n.no, index)
-	}
+// totals are what a state knows beside its rows, and sums over them.
+type totals struct {
+	meta  state.Meta
+	bytes int64
+	ended int
 }
 
-func sum(results []command.Result) uint64 {
-	h := fnv.New64a()
-	var b [8]byte
-	number := func(n uint64) {
-		binary.LittleEndian.PutUint64(b[:], n)
-		h.Write(b[:])
-	}
+func totalsOf(v *state.View) totals {
+	ended, _ := v.Ended()
+	return totals{v.Meta(), v.Bytes(), ended}
+}
+
+// same holds a later replica against the first one: each answer, and after the
+// last entry of the group the totals and every row that the group changed.
+func (c *checker) same(n *node, first uint64, results []any, cursor *state.Cursor) {
 	for i := range results {
-		r := &results[i]
-		h.Write([]byte(r.Code))
-		h.Write(r.Job[:])
-		number(uint64(r.Attempt)<<32 | uint64(r.Run))
-		number(r.Revision<<1 ^ uint64(r.CreatedMs)<<8 ^ uint64(r.Count)<<40)
-		if r.Replayed {
-			number(1)
-		}
-		for _, k := range r.Current {
-			h.Write(k.Job[:])
-			number(uint64(k.Attempt))
+		if sum(results[i].([]command.Result)) != c.world.log.entry(first+uint64(i)).sum {
+			c.fail("I17", "replica %d answers log %d otherwise than the first one did", n.no, first+uint64(i))
 		}
 	}
-	return h.Sum64()
+	last := first + uint64(len(results)) - 1
+	if got, want := totalsOf(n.store.View()), c.world.log.entry(last).after; got != want {
+		c.fail("I17", "replica %d has %+v after log %d, the first one had %+v", n.no, got, last, want)
+	}
+	c.changes(n, cursor, func(ch *state.Change) {
+		if ch.Job == nil {
+			return
+		}
+		s := c.jobs[ch.Job.ID]
+		if s == nil || !slices.Contains(s.versions, version{ch.Job.Index, rowSum(ch.Job)}) {
+			c.fail("I17", "replica %d has a row of job %s that the first one did not have after log %d", n.no, ch.Job.ID, ch.Job.Index)
+		}
+	})
+}
+
+// changes calls fn for what a cursor tells.
+func (c *checker) changes(n *node, cursor *state.Cursor, fn func(*state.Change)) {
+	for {
+		changes, more, err := cursor.TryNext()
+		if err != nil {
+			c.fail("I17", "replica %d cannot read its changes: %v", n.no, err)
+		}
+		if !more {
+			return
+		}
+		for i := range changes.List {
+			fn(&changes.List[i])
+		}
+	}
 }
 
 // digest compares a replica as it is with whoever was at the same index before.

@@ -114,7 +114,7 @@ func (c *clients) write(cmd *command.Command, tries int, done func(r command.Res
 	try = func(left int) {
 		do := func(d *broker.Driver) (func() (any, bool, error), func()) {
 			ask := d.Write(cmd)
-			return func() (any, bool, error) { r, there, err := ask(); return r, there, err }, nil
+			return answerOr(ask), nil
 		}
 		w.net.send(nil, c.pick(), clientLimit, do, func(v any, err error) {
 			if err == nil {

@@ -153,7 +153,7 @@ func (a *agent) report() {
 		sent := req
 		sent.Finished = slices.Clone(req.Finished)
 		ask := d.Report(sent)
-		return func() (any, bool, error) { r, there, err := ask(); return r, there, err }, nil
+		return answerOr(ask), nil
 	}
 	w.net.send(a, a.node(), callLimit(), do, func(v any, err error) {
 		a.reporting = false

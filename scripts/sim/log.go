@@ -6,8 +6,6 @@ import (
 )
 
 const (
-	// digestEvery is how many entries lie between two comparisons of all replicas.
-	digestEvery = 2048
 	// maxBatch and maxFlying are the proposer's.
 	maxBatch  = 512
 	maxFlying = 2
@@ -29,9 +27,10 @@ type modelLog struct {
 
 type entry struct {
 	data  []byte
-	cmds  []*command.Command
+	batch *command.Batch // read by the first replica that applies it, for all; nothing changes it
 	epoch int
 	sum   uint64 // of the results, of the replica that applied it first
+	after totals // of that replica
 }
 
 type group struct {
@@ -168,7 +167,7 @@ func (w *world) commit(f *flight) {
 }
 
 func (w *world) append(f *flight) {
-	w.log.entries = append(w.log.entries, entry{data: f.data, cmds: f.cmds, epoch: f.epoch})
+	w.log.entries = append(w.log.entries, entry{data: f.data, epoch: f.epoch})
 	w.count.Batches++
 	w.count.Commands += len(f.cmds)
 	w.mark(f.data)

@@ -33,6 +33,17 @@ type call struct {
 // op hands a request to a leadership.
 type op func(*broker.Driver) (poll func() (any, bool, error), gone func())
 
+// answerOr hides what an answer is. Most questions find none, and cost nothing.
+func answerOr[T any](ask broker.Pending[T]) func() (any, bool, error) {
+	return func() (any, bool, error) {
+		r, there, err := ask()
+		if !there || err != nil {
+			return nil, there, err
+		}
+		return r, true, nil
+	}
+}
+
 func (n *network) delay() int64 {
 	w := n.world
 	d := w.draws.net.Int64N(w.plan.Latency + 1)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 
-	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
 
 	"windlass/coordinator/broker"
@@ -15,18 +14,28 @@ import (
 	"windlass/protocol"
 )
 
+const (
+	// maxGroup is how many entries a replica applies at once, as raft hands them over.
+	maxGroup = 64
+	// followBits is how long a follower waits before it applies what was committed:
+	// up to some seconds, and as often some milliseconds.
+	followBits = 14
+	// snapshotGap is how many entries lie between two snapshots at least.
+	snapshotGap = 2048
+)
+
 // node is one coordinator: a replica of the log with the real state machine,
 // and, while it believes to lead, the real broker.
 type node struct {
 	world *world
 	no    int
 
-	store     *state.Store
-	fsm       *fsm.FSM
-	applied   uint64
-	results   map[uint64][]command.Result // of its leadership, until they are answered
-	snapshot  []byte
-	snapIndex uint64
+	store    *state.Store
+	fsm      *fsm.FSM
+	applied  uint64
+	results  map[uint64][]command.Result // of its leadership, until they are answered
+	snapshot *snapshot                   // the newest; nil: none
+	writeAt  uint64                      // the index at which the next one is written
 
 	term    *broker.Driver
 	epoch   int // of term
@@ -55,7 +64,7 @@ type served struct {
 type leaderClock struct{ base, at int64 }
 
 func newNode(w *world, no int) *node {
-	n := &node{world: w, no: no, offset: w.draws.net.Int64N(2*second) - second}
+	n := &node{world: w, no: no, offset: w.draws.net.Int64N(2*second) - second, writeAt: snapshotGap}
 	n.reset()
 	return n
 }
@@ -202,40 +211,36 @@ func (n *node) ring(epoch int) {
 	}
 }
 
-// apply brings the replica to an index. The state of every replica is compared
-// at each multiple of digestEvery.
+// apply brings the replica to an index. Who applies an entry first shows what it
+// changes; the others apply several at once, and are held against it.
 func (n *node) apply(to uint64) {
 	w := n.world
 	for n.applied < to {
-		stop := min(to, (n.applied/digestEvery+1)*digestEvery)
-		if n.applied >= w.check.applied {
-			stop = n.applied + 1 // the first to apply an entry shows what it changes
+		first := n.applied >= w.check.applied
+		stop := min(to, n.applied+maxGroup)
+		if first {
+			stop = n.applied + 1
 		} else {
 			stop = min(stop, w.check.applied)
 		}
-		logs := make([]*raft.Log, 0, stop-n.applied)
-		for i := n.applied + 1; i <= stop; i++ {
-			logs = append(logs, &raft.Log{Index: i, Term: 1, Type: raft.LogCommand, Data: w.log.entry(i).data})
-		}
 		cursor := n.store.Subscribe(n.applied)
-		out := n.applyAll(logs)
-		for i, log := range logs {
-			results := out[i].([]command.Result)
-			if w.check.applied < log.Index {
-				w.check.batch(n, log.Index, results, cursor)
-			}
-			w.check.same(n, log.Index, results)
-			if n.term != nil && w.log.entry(log.Index).epoch == n.epoch {
-				n.results[log.Index] = results
+		results := n.applyAll(n.applied+1, stop)
+		if first {
+			w.check.batch(n, stop, results[0].([]command.Result), cursor)
+		} else {
+			w.check.same(n, n.applied+1, results, cursor)
+		}
+		for i := range results {
+			index := n.applied + 1 + uint64(i)
+			e := w.log.entry(index)
+			w.count.Applied += len(e.batch.GetCommands())
+			if n.term != nil && e.epoch == n.epoch {
+				n.results[index] = results[i].([]command.Result)
 			}
 		}
 		n.applied = stop
-		w.count.Applied += n.commands(logs)
-		if stop%digestEvery == 0 {
-			w.check.digest(n)
-			if n.no < len(w.nodes) && w.draws.log.IntN(2) == 0 {
-				n.write()
-			}
+		if n.applied >= n.writeAt && n.no < len(w.nodes) {
+			n.write()
 		}
 		if v := n.store.TakeCheckpoint(); v != nil {
 			w.check.compareAt(n, v)
@@ -243,23 +248,26 @@ func (n *node) apply(to uint64) {
 	}
 }
 
-func (n *node) commands(logs []*raft.Log) int {
-	sum := 0
-	for _, log := range logs {
-		sum += len(n.world.log.entry(log.Index).cmds)
-	}
-	return sum
-}
-
-// applyAll is ApplyBatch; a replica that cannot apply an entry stops, which
-// here is a violation.
-func (n *node) applyAll(logs []*raft.Log) (out []any) {
+// applyAll is ApplyBatch of the entries from first to last; a replica that cannot
+// apply one stops, which here is a violation.
+func (n *node) applyAll(first, last uint64) (out []any) {
 	defer func() {
 		if r := recover(); r != nil {
-			n.world.fail("I19", "replica %d cannot apply log %d to %d: %v", n.no, logs[0].Index, logs[len(logs)-1].Index, r)
+			n.world.fail("I19", "replica %d cannot apply log %d to %d: %v", n.no, first, last, r)
 		}
 	}()
-	return n.fsm.ApplyBatch(logs)
+	entries := make([]fsm.Entry, 0, last-first+1)
+	for i := first; i <= last; i++ {
+		e := n.world.log.entry(i)
+		if e.batch == nil {
+			var err error
+			if e.batch, err = command.Unmarshal(e.data); err != nil {
+				panic(err)
+			}
+		}
+		entries = append(entries, fsm.Entry{Index: i, Batch: e.batch})
+	}
+	return n.fsm.ApplyEntries(entries)
 }
 
 // follow applies what was committed, some time after it was.
@@ -269,7 +277,7 @@ func (n *node) follow() {
 		return
 	}
 	n.due = true
-	wait := w.draws.log.Int64N(500)
+	wait := int64(1)<<w.draws.log.IntN(followBits) + w.draws.log.Int64N(50)
 	life := n.life
 	w.at(max(w.now+wait, n.lag, n.frozen), func() {
 		n.due = false
@@ -316,33 +324,45 @@ func (n *node) start(empty bool) {
 	n.down = false
 	n.reset()
 	if empty {
-		n.snapshot, n.snapIndex = nil, 0
+		n.snapshot = nil
 	}
 	if n.snapshot != nil {
-		n.restore(n.snapshot, n.snapIndex)
+		n.restore(n.snapshot)
 	}
 	n.apply(min(w.check.applied, w.log.last()))
 	n.follow()
 }
 
-func (n *node) restore(data []byte, index uint64) {
+// snapshot is what a replica wrote, and the state that it wrote.
+type snapshot struct {
+	data     []byte
+	view     *state.View
+	compared bool // the view's digest
+}
+
+func (n *node) restore(s *snapshot) {
 	w := n.world
 	w.count.Restores++
-	if err := fsm.Verify(bytes.NewReader(data)); err != nil {
+	if err := fsm.Verify(bytes.NewReader(s.data)); err != nil {
 		w.fail("I19", "replica %d cannot verify its snapshot: %v", n.no, err)
 	}
-	if err := n.fsm.Restore(io.NopCloser(bytes.NewReader(data))); err != nil {
+	if err := n.fsm.Restore(io.NopCloser(bytes.NewReader(s.data))); err != nil {
 		w.fail("I17", "replica %d cannot restore its snapshot: %v", n.no, err)
 	}
-	n.applied = index
-	if n.store.View().Index() != index {
-		w.fail("I17", "replica %d restored a snapshot of log %d to %d", n.no, index, n.store.View().Index())
+	n.applied = s.view.Index()
+	if n.store.View().Index() != n.applied {
+		w.fail("I17", "replica %d restored a snapshot of log %d to %d", n.no, n.applied, n.store.View().Index())
+	}
+	if !s.compared {
+		s.compared = true
+		w.check.compareAt(n, s.view)
 	}
 	w.check.digest(n)
 }
 
 // write makes a snapshot of the replica.
 func (n *node) write() {
+	n.writeAt = n.applied + snapshotGap + n.world.draws.log.Uint64N(snapshotGap)
 	snap, err := n.fsm.Snapshot()
 	sink := &memorySink{}
 	if err == nil {
@@ -352,8 +372,7 @@ func (n *node) write() {
 	if err != nil {
 		n.world.fail("I17", "replica %d cannot write a snapshot: %v", n.no, err)
 	}
-	n.snapshot, n.snapIndex = sink.Bytes(), n.applied
-	n.world.check.digest(n)
+	n.snapshot = &snapshot{data: sink.Bytes(), view: n.store.View()}
 }
 
 // memorySink implements raft.SnapshotSink.

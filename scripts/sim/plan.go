@@ -100,21 +100,21 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(5) == 0 {
 		p.MaxBytes = 60_000 + r.Int64N(400_000)
 	}
-	d := &draft{plan: p, r: r, burst: 80, width: 20 * second}
+	d := &draft{plan: p, r: r, burst: 80, width: 20 * second, checks: 8}
 	jobs := 100 + r.IntN(1500)
 	if seed%3 == 0 {
 		// Crowds: whole batches of everything, in little time.
 		p.Span, p.Agents, p.Slots, p.RunMs = 30*second+r.Int64N(minute), 4+r.IntN(5), 64, 2+r.Int64N(40)
 		p.Limit, p.MaxBytes = p.Limit*100, 0
 		p.Commit = 20 + r.Int64N(60)
-		d.burst, d.width = 4000, second
+		d.burst, d.width, d.checks = 4000, second, 3
 		jobs = 4000 + r.IntN(20000)
 	}
 	d.work(jobs)
 	if r.IntN(8) > 0 { // some runs are calm: nothing may go wrong in them
 		d.faults(r.IntN(60))
 	}
-	for at := p.Span / 8; at < p.Span; at += p.Span / 8 {
+	for at := p.Span / d.checks; at < p.Span; at += p.Span / d.checks {
 		d.add(action{At: at, Kind: doEvict, B: minute * (10 + r.Int64N(120))})
 		d.add(action{At: at, Kind: doCheck})
 	}
@@ -124,10 +124,11 @@ func newPlan(seed uint64) *plan {
 
 // draft is a plan in the making.
 type draft struct {
-	plan  *plan
-	r     *rand.Rand
-	burst int64 // submits of one burst, at most
-	width int64 // ms of one burst, at most
+	plan   *plan
+	r      *rand.Rand
+	burst  int64 // submits of one burst, at most
+	width  int64 // ms of one burst, at most
+	checks int64 // in how many parts checkpoints divide the time
 }
 
 func (d *draft) add(a action) { d.plan.Actions = append(d.plan.Actions, a) }

@@ -89,3 +89,21 @@ func TestEveryPromiseIsNamed(t *testing.T) {
 	}()
 	w.fail("I5", "twice")
 }
+
+// BenchmarkSeeds is what a profile is taken of: a fixed mix of seeds, long ones
+// and crowds.
+func BenchmarkSeeds(b *testing.B) {
+	for b.Loop() {
+		var total counts
+		total.Faults = make(map[kind]int)
+		for seed := uint64(1); seed <= 24; seed++ {
+			w, v := run(newPlan(seed), nil)
+			if v != nil {
+				b.Fatal(v)
+			}
+			total.add(&w.count)
+		}
+		b.ReportMetric(float64(total.Commands)/b.Elapsed().Seconds(), "commands/s")
+		b.ReportMetric(float64(total.Ms)/float64(hour)/b.Elapsed().Seconds(), "hours/s")
+	}
+}
