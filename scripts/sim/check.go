@@ -98,7 +98,7 @@ func (c *checker) batch(n *node, index uint64, results []command.Result, cursor 
 	}
 	c.changes(n, cursor, c.change)
 	for _, s := range c.touched {
-		c.compare(n, s)
+		c.compare(n, index, s)
 	}
 }
 
@@ -115,6 +115,9 @@ func (c *checker) stamped(ms int64) {
 
 func (c *checker) change(ch *state.Change) {
 	if ch.Job == nil {
+		if s := c.jobs[ch.Evicted]; s != nil {
+			s.row = nil
+		}
 		return
 	}
 	s := c.jobs[ch.Job.ID]
@@ -127,8 +130,11 @@ func (c *checker) change(ch *state.Change) {
 }
 
 // compare holds a row against its shadow.
-func (c *checker) compare(n *node, s *shadow) {
-	j := n.store.Job(s.id)
+func (c *checker) compare(n *node, index uint64, s *shadow) {
+	j := s.row
+	if j == nil || j.Index != index { // else it is the one that was announced
+		j = n.store.Job(s.id)
+	}
 	if s.evicted {
 		if j != nil {
 			c.fail("I8", "job %s is there again after it was evicted", s.id)

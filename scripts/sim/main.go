@@ -26,8 +26,11 @@ const (
 	shrinkTime = time.Minute
 	// shownActions bounds what is printed of a list that could not be shrunk.
 	shownActions = 60
-	// collectAt trades memory, of which a run needs little, for speed.
+	// collectAt and ballast trade memory, of which a run needs little, for speed: the
+	// collector waits for some hundred megabytes. Nobody touches the ballast, so that
+	// it takes none itself.
 	collectAt = 400
+	ballast   = 128 << 20
 )
 
 func main() {
@@ -37,6 +40,7 @@ func main() {
 	verbose := flag.Bool("v", false, "print the history of the one run in words")
 	flag.Parse()
 	debug.SetGCPercent(collectAt)
+	defer runtime.KeepAlive(make([]byte, ballast))
 	if *span == 0 {
 		*workers = 1
 	}

@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	// maxGroup is how many entries a replica applies at once, as raft hands them over.
-	maxGroup = 64
+	// groupBits is how many entries a replica applies at once: one, or up to some
+	// thousands. What an entry leads to must not depend on it.
+	groupBits = 12
 	// followBits is how long a follower waits before it applies what was committed:
-	// up to some seconds, and as often some milliseconds.
-	followBits = 14
+	// up to a minute, and as often some milliseconds.
+	followBits = 16
 	// snapshotGap is how many entries lie between two snapshots at least.
-	snapshotGap = 2048
+	snapshotGap = 1024
 )
 
 // node is one coordinator: a replica of the log with the real state machine,
@@ -217,7 +218,7 @@ func (n *node) apply(to uint64) {
 	w := n.world
 	for n.applied < to {
 		first := n.applied >= w.check.applied
-		stop := min(to, n.applied+maxGroup)
+		stop := min(to, n.applied+1+w.draws.log.Uint64N(1<<w.draws.log.IntN(groupBits+1)))
 		if first {
 			stop = n.applied + 1
 		} else {

@@ -106,7 +106,7 @@ func newPlan(seed uint64) *plan {
 		// Crowds: whole batches of everything, in little time.
 		p.Span, p.Agents, p.Slots, p.RunMs = 30*second+r.Int64N(minute), 4+r.IntN(5), 64, 2+r.Int64N(40)
 		p.Limit, p.MaxBytes = p.Limit*100, 0
-		p.Commit = 20 + r.Int64N(60)
+		p.Commit = 20 + r.Int64N(200)
 		d.burst, d.width, d.checks = 4000, second, 3
 		jobs = 4000 + r.IntN(20000)
 	}
