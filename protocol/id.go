@@ -27,6 +27,7 @@ const (
 	agentPrefix       = "agt_"
 	incarnationPrefix = "inc_"
 	requestPrefix     = "req_"
+	purgePrefix       = "prg_"
 )
 
 // textSize is the length of every id's text.
@@ -43,6 +44,9 @@ func NewIncarnation(now time.Time) Incarnation { return Incarnation(newULID(now)
 
 // NewRequestID returns an id for a request received at now.
 func NewRequestID(now time.Time) RequestID { return RequestID(newULID(now)) }
+
+// NewPurgeID returns a name for a purge that begins at now: "prg_" + ULID.
+func NewPurgeID(now time.Time) string { return idText(purgePrefix, newULID(now)) }
 
 // ParseJobID reads the text form of a job id.
 func ParseJobID(s string) (JobID, error) {

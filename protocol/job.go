@@ -157,6 +157,7 @@ func Transitions() []Transition {
 
 		{StatusPaused, TriggerResume, StatusQueued},
 		{StatusPaused, TriggerCancel, StatusCancelled},
+		{StatusPaused, TriggerExpire, StatusTimeout},
 
 		{StatusInitializing, TriggerStart, StatusRunning},
 		{StatusInitializing, TriggerComplete, StatusCompleted},
@@ -165,6 +166,7 @@ func Transitions() []Transition {
 		{StatusInitializing, TriggerRelease, StatusQueued},
 		{StatusInitializing, TriggerCancel, StatusCancelled},
 		{StatusInitializing, TriggerTimeout, StatusTimeout},
+		{StatusInitializing, TriggerPause, StatusPaused},
 
 		{StatusRunning, TriggerComplete, StatusCompleted},
 		{StatusRunning, TriggerFail, StatusFailed},
@@ -172,6 +174,7 @@ func Transitions() []Transition {
 		{StatusRunning, TriggerRelease, StatusQueued},
 		{StatusRunning, TriggerCancel, StatusCancelled},
 		{StatusRunning, TriggerTimeout, StatusTimeout},
+		{StatusRunning, TriggerPause, StatusPaused},
 
 		{StatusCompleted, TriggerReopen, StatusQueued},
 		{StatusFailed, TriggerReopen, StatusQueued},

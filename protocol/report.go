@@ -30,6 +30,9 @@ type AttemptUpdate struct {
 	Logs      []LogLine         `json:"logs,omitempty"`
 	ChunkFrom uint64            `json:"chunkFrom,omitempty"` // number of the first element of Chunks
 	Chunks    []json.RawMessage `json:"chunks,omitempty"`
+	// Pausable says whether the attempt can be asked to pause now: while it loads,
+	// and when its runtime offers a checkpoint; absent says nothing new.
+	Pausable *bool `json:"pausable,omitempty"`
 }
 
 // Progress is what a handler says about how far it is.
@@ -72,6 +75,7 @@ const (
 	OutcomeFailed    Outcome = "failed"
 	OutcomeTimeout   Outcome = "timeout"   // execution timeout
 	OutcomeCancelled Outcome = "cancelled" // stopped as told
+	OutcomePaused    Outcome = "paused"    // stopped as asked: Checkpoint is where the next attempt goes on
 )
 
 // Finish is the result of one attempt. It is fsynced on the agent's host before
@@ -97,6 +101,10 @@ type Finish struct {
 	LogsRef   *BlobRef        `json:"logsRef,omitempty"`
 	Chunks    json.RawMessage `json:"chunks,omitempty"`
 	ChunksRef *BlobRef        `json:"chunksRef,omitempty"`
+	// Checkpoint, of outcome paused, is what the handler wants to get back when the
+	// job goes on; absent when it had not begun, or keeps nothing.
+	Checkpoint    json.RawMessage `json:"checkpoint,omitempty"`
+	CheckpointRef *BlobRef        `json:"checkpointRef,omitempty"`
 }
 
 // BlobRef names a stored payload.

@@ -139,6 +139,13 @@ type Assignment struct {
 	InputBlob   string          `json:"inputBlob,omitempty"` // hex SHA-256, instead of Input
 	InputSize   int64           `json:"inputSize,omitempty"`
 	ExecutionMs int64           `json:"executionMs"` // execution timeout
+
+	// Checkpoint is what the handler kept when the job was paused.
+	Checkpoint     json.RawMessage `json:"checkpoint,omitempty"`
+	CheckpointBlob string          `json:"checkpointBlob,omitempty"` // hex SHA-256, instead of Checkpoint
+	CheckpointSize int64           `json:"checkpointSize,omitempty"`
+	// S3Config is the submit's, for the handler; it holds a secret.
+	S3Config json.RawMessage `json:"s3Config,omitempty"`
 }
 
 // StopReason says why an attempt must stop.
@@ -150,6 +157,7 @@ const (
 	StopStale     StopReason = "stale"     // the attempt is not this agent's any more: no result is wanted
 	StopDrain     StopReason = "drain"     // give it back
 	StopTimeout   StopReason = "timeout"   // the execution timeout passed
+	StopPause     StopReason = "pause"     // stop at a checkpoint; only to an attempt that said Pausable
 )
 
 // StopAttempt tells the agent to end an attempt.

@@ -32,6 +32,19 @@ func samples() map[string]*Command {
 			IdempotencyKey: "key-1", PayloadHash: hash(), ExecutionMs: 600_000, TtlMs: 86_400_000,
 			MaxAttempts: 3, MaxLosses: 3, QueueLimit: 100_000, RetryTimeout: true,
 		}}},
+		"submit_s3": {Op: &Command_Submit{Submit: &Submit{
+			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 4, Input: inline(`[1]`), S3Config: []byte(`{"accessId":"a"}`),
+		}}},
+		"finish_paused": {Op: &Command_Finish{Finish: &Finish{
+			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Outcome: "paused", EndedMs: 1_700_000_001_000,
+			Checkpoint: inline(`{"step":3}`),
+		}}},
+		"pause":          {Op: &Command_Pause{Pause: &Pause{Job: id(1), Org: "org_default", ExpectIndex: 40}}},
+		"resume":         {Op: &Command_Resume{Resume: &Resume{Job: id(1), Org: "org_default", ExpectIndex: 41}}},
+		"pause_endpoint": {Op: &Command_PauseEndpoint{PauseEndpoint: &PauseEndpoint{Org: "org_default", Id: "ep_echo", Paused: true}}},
+		"purge": {Op: &Command_Purge{Purge: &Purge{
+			Purge: "prg_01", Org: "org_default", Endpoint: "ep_echo", Jobs: [][]byte{id(1), id(4)},
+		}}},
 		"submit_blob": {Op: &Command_Submit{Submit: &Submit{
 			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, Input: blob(),
 		}}},
@@ -119,7 +132,7 @@ func TestGoldenBytes(t *testing.T) {
 // the older ones never change.
 func TestGoldenIsComplete(t *testing.T) {
 	set := make(map[protoreflect.FullName]bool)
-	for _, c := range samples() {
+	for name, c := range samples() {
 		m := c.ProtoReflect()
 		op := m.WhichOneof(m.Descriptor().Oneofs().ByName("op"))
 		set[op.FullName()] = true
@@ -127,13 +140,15 @@ func TestGoldenIsComplete(t *testing.T) {
 			set[f.FullName()] = true
 			return true
 		})
+		if !strings.HasPrefix(name, string(op.Name())) {
+			t.Errorf("the sample %s is of %s", name, op.Name())
+		}
 	}
 	ops := (&Command{}).ProtoReflect().Descriptor().Oneofs().ByName("op").Fields()
 	for i := range ops.Len() {
 		op := ops.Get(i)
 		if !set[op.FullName()] {
 			t.Errorf("no sample of %s", op.Name())
-			continue
 		}
 		fields := op.Message().Fields()
 		for j := range fields.Len() {
@@ -284,6 +299,19 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 	cases["dropped number"] = func(m map[string]*Command) *Command {
 		m["drop_segment"].GetDropSegment().Numbers[0] = 0
 		return m["drop_segment"]
+	}
+	for name, change := range map[string]func(*Purge){
+		"purge name":   func(p *Purge) { p.Purge = "" },
+		"purged job":   func(p *Purge) { p.Jobs[0] = nil },
+		"purged twice": func(p *Purge) { p.Jobs[1] = p.Jobs[0] },
+		"purge size": func(p *Purge) {
+			p.Jobs = nil
+			for n := range MaxPurge + 1 {
+				p.Jobs = append(p.Jobs, append(make([]byte, 14), byte(n>>8)+1, byte(n)))
+			}
+		},
+	} {
+		cases[name] = func(m map[string]*Command) *Command { change(m["purge"].GetPurge()); return m["purge"] }
 	}
 	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
 	cases["weight"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().Weight = 0; return m["put_org"] }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"strings"
@@ -68,6 +69,14 @@ func Check(c *Command) error {
 		err = checkDropSegment(op.DropSegment)
 	case *Command_Recall:
 		err = checkRecall(op.Recall)
+	case *Command_Pause:
+		err = cmp.Or(checkText(op.Pause.GetOrg()), checkIDs("job", op.Pause.GetJob()))
+	case *Command_Resume:
+		err = cmp.Or(checkText(op.Resume.GetOrg()), checkIDs("job", op.Resume.GetJob()))
+	case *Command_PauseEndpoint:
+		err = checkNames("org and endpoint", op.PauseEndpoint.GetOrg(), op.PauseEndpoint.GetId())
+	case *Command_Purge:
+		err = checkPurge(op.Purge)
 	default:
 		err = fmt.Errorf("it has no operation")
 	}
@@ -103,12 +112,12 @@ func checkFinish(f *Finish) error {
 		return err
 	}
 	switch protocol.Outcome(f.GetOutcome()) {
-	case protocol.OutcomeCompleted, protocol.OutcomeFailed, protocol.OutcomeTimeout, protocol.OutcomeCancelled:
+	case protocol.OutcomeCompleted, protocol.OutcomeFailed, protocol.OutcomeTimeout, protocol.OutcomeCancelled, protocol.OutcomePaused:
 	default:
 		return fmt.Errorf("outcome is unknown")
 	}
 	return cmp.Or(checkText(f.GetErrorCode(), f.GetErrorMessage()),
-		checkPayloads(f.GetOutput(), f.GetLogs(), f.GetChunks()))
+		checkPayloads(f.GetOutput(), f.GetLogs(), f.GetChunks(), f.GetCheckpoint()))
 }
 
 func checkRelease(r *Release) error {
@@ -130,6 +139,23 @@ func checkRegister(r *Register) error {
 		}
 	}
 	return nil
+}
+
+// MaxPurge bounds the jobs of one Purge, so that no entry keeps the state machine
+// long: as many as a batch has commands.
+const MaxPurge = 512
+
+func checkPurge(p *Purge) error {
+	if len(p.GetJobs()) > MaxPurge {
+		return fmt.Errorf("a purge names %d jobs, at most %d are allowed", len(p.GetJobs()), MaxPurge)
+	}
+	for i := 1; i < len(p.GetJobs()); i++ {
+		if bytes.Compare(p.GetJobs()[i-1], p.GetJobs()[i]) >= 0 {
+			return fmt.Errorf("the jobs of a purge must be in ascending order")
+		}
+	}
+	return cmp.Or(checkNames("purge, org and endpoint", p.GetPurge(), p.GetOrg(), p.GetEndpoint()),
+		checkIDs("every job", p.GetJobs()...))
 }
 
 func checkIDs(what string, ids ...[]byte) error {
@@ -186,7 +212,7 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Submit) || anyUnknown(op.Submit.GetInput()) || anyUnknown(op.Submit.GetTags()...)
 	case *Command_Finish:
 		f := op.Finish
-		return anyUnknown(f) || anyUnknown(f.GetOutput(), f.GetLogs(), f.GetChunks())
+		return anyUnknown(f) || anyUnknown(f.GetOutput(), f.GetLogs(), f.GetChunks(), f.GetCheckpoint())
 	case *Command_Register:
 		return anyUnknown(op.Register) || anyUnknown(op.Register.GetHeld()...)
 	case *Command_Lease:
@@ -223,6 +249,14 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.DropSegment)
 	case *Command_Recall:
 		return anyUnknown(op.Recall)
+	case *Command_Pause:
+		return anyUnknown(op.Pause)
+	case *Command_Resume:
+		return anyUnknown(op.Resume)
+	case *Command_PauseEndpoint:
+		return anyUnknown(op.PauseEndpoint)
+	case *Command_Purge:
+		return anyUnknown(op.Purge)
 	}
 	return true // no operation, or one that is not known here
 }

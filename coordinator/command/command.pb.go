@@ -157,6 +157,10 @@ type Command struct {
 	//	*Command_SetFeature
 	//	*Command_PutOrg
 	//	*Command_DeleteOrg
+	//	*Command_Pause
+	//	*Command_Resume
+	//	*Command_PauseEndpoint
+	//	*Command_Purge
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -379,6 +383,42 @@ func (x *Command) GetDeleteOrg() *DeleteOrg {
 	return nil
 }
 
+func (x *Command) GetPause() *Pause {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Pause); ok {
+			return x.Pause
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetResume() *Resume {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Resume); ok {
+			return x.Resume
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPauseEndpoint() *PauseEndpoint {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PauseEndpoint); ok {
+			return x.PauseEndpoint
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPurge() *Purge {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Purge); ok {
+			return x.Purge
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -463,6 +503,22 @@ type Command_DeleteOrg struct {
 	DeleteOrg *DeleteOrg `protobuf:"bytes,21,opt,name=delete_org,json=deleteOrg,proto3,oneof"`
 }
 
+type Command_Pause struct {
+	Pause *Pause `protobuf:"bytes,30,opt,name=pause,proto3,oneof"`
+}
+
+type Command_Resume struct {
+	Resume *Resume `protobuf:"bytes,31,opt,name=resume,proto3,oneof"`
+}
+
+type Command_PauseEndpoint struct {
+	PauseEndpoint *PauseEndpoint `protobuf:"bytes,32,opt,name=pause_endpoint,json=pauseEndpoint,proto3,oneof"`
+}
+
+type Command_Purge struct {
+	Purge *Purge `protobuf:"bytes,33,opt,name=purge,proto3,oneof"`
+}
+
 func (*Command_Submit) isCommand_Op() {}
 
 func (*Command_Lease) isCommand_Op() {}
@@ -502,6 +558,14 @@ func (*Command_SetFeature) isCommand_Op() {}
 func (*Command_PutOrg) isCommand_Op() {}
 
 func (*Command_DeleteOrg) isCommand_Op() {}
+
+func (*Command_Pause) isCommand_Op() {}
+
+func (*Command_Resume) isCommand_Op() {}
+
+func (*Command_PauseEndpoint) isCommand_Op() {}
+
+func (*Command_Purge) isCommand_Op() {}
 
 // Payload is opaque bytes: inline, or a blob that was stored before.
 type Payload struct {
@@ -686,6 +750,7 @@ type Submit struct {
 	MaxLosses      uint32                 `protobuf:"varint,13,opt,name=max_losses,json=maxLosses,proto3" json:"max_losses,omitempty"`
 	QueueLimit     uint32                 `protobuf:"varint,14,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"` // of the organisation; 0 is the default
 	RetryTimeout   bool                   `protobuf:"varint,15,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
+	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"` // JSON object for the handler; it holds a secret
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -825,6 +890,13 @@ func (x *Submit) GetRetryTimeout() bool {
 	return false
 }
 
+func (x *Submit) GetS3Config() []byte {
+	if x != nil {
+		return x.S3Config
+	}
+	return nil
+}
+
 // Lease grants a queued job to an agent: CAS on (queued, expect_attempt).
 type Lease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -930,6 +1002,7 @@ type Finish struct {
 	Logs          *Payload               `protobuf:"bytes,15,opt,name=logs,proto3" json:"logs,omitempty"`
 	Chunks        *Payload               `protobuf:"bytes,16,opt,name=chunks,proto3" json:"chunks,omitempty"`
 	NotBeforeMs   int64                  `protobuf:"varint,17,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // when a retry may start, chosen by the leader
+	Checkpoint    *Payload               `protobuf:"bytes,30,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                         // JSON, of outcome paused: where the next attempt goes on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1081,6 +1154,13 @@ func (x *Finish) GetNotBeforeMs() int64 {
 		return x.NotBeforeMs
 	}
 	return 0
+}
+
+func (x *Finish) GetCheckpoint() *Payload {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
 }
 
 // Release returns a leased job to its place in the queue: CAS on the fence.
@@ -2329,6 +2409,261 @@ func (x *DeleteOrg) GetId() string {
 	return ""
 }
 
+// Pause holds a queued job: CAS on (queued, expect_index). It keeps its place,
+// and its ttl goes on.
+type Pause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	ExpectIndex   uint64                 `protobuf:"varint,3,opt,name=expect_index,json=expectIndex,proto3" json:"expect_index,omitempty"` // raft index of the row's last change
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Pause) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Pause) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *Pause) GetExpectIndex() uint64 {
+	if x != nil {
+		return x.ExpectIndex
+	}
+	return 0
+}
+
+// Resume lets a paused job wait for its turn again: CAS on (paused, expect_index).
+type Resume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	ExpectIndex   uint64                 `protobuf:"varint,3,opt,name=expect_index,json=expectIndex,proto3" json:"expect_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resume) Reset() {
+	*x = Resume{}
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resume) ProtoMessage() {}
+
+func (x *Resume) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resume.ProtoReflect.Descriptor instead.
+func (*Resume) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Resume) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Resume) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *Resume) GetExpectIndex() uint64 {
+	if x != nil {
+		return x.ExpectIndex
+	}
+	return 0
+}
+
+// PauseEndpoint says whether jobs of an endpoint are given to agents. It is no new
+// revision: what runs and what is loaded stays.
+type PauseEndpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Paused        bool                   `protobuf:"varint,3,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseEndpoint) Reset() {
+	*x = PauseEndpoint{}
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseEndpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseEndpoint) ProtoMessage() {}
+
+func (x *PauseEndpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseEndpoint.ProtoReflect.Descriptor instead.
+func (*PauseEndpoint) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PauseEndpoint) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *PauseEndpoint) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PauseEndpoint) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+// Purge cancels those of the jobs that wait. A purge of many jobs is several
+// commands with the same id.
+type Purge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Purge         string                 `protobuf:"bytes,1,opt,name=purge,proto3" json:"purge,omitempty"` // its id
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Jobs          [][]byte               `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"` // at most MaxPurge, ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Purge) Reset() {
+	*x = Purge{}
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Purge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Purge) ProtoMessage() {}
+
+func (x *Purge) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Purge.ProtoReflect.Descriptor instead.
+func (*Purge) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Purge) GetPurge() string {
+	if x != nil {
+		return x.Purge
+	}
+	return ""
+}
+
+func (x *Purge) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *Purge) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Purge) GetJobs() [][]byte {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -2336,7 +2671,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xd5\t\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xc1\v\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -2363,7 +2698,11 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"setFeature\x126\n" +
 	"\aput_org\x18\x14 \x01(\v2\x1b.windlass.command.v1.PutOrgH\x00R\x06putOrg\x12?\n" +
 	"\n" +
-	"delete_org\x18\x15 \x01(\v2\x1e.windlass.command.v1.DeleteOrgH\x00R\tdeleteOrgB\x04\n" +
+	"delete_org\x18\x15 \x01(\v2\x1e.windlass.command.v1.DeleteOrgH\x00R\tdeleteOrg\x122\n" +
+	"\x05pause\x18\x1e \x01(\v2\x1a.windlass.command.v1.PauseH\x00R\x05pause\x125\n" +
+	"\x06resume\x18\x1f \x01(\v2\x1b.windlass.command.v1.ResumeH\x00R\x06resume\x12K\n" +
+	"\x0epause_endpoint\x18  \x01(\v2\".windlass.command.v1.PauseEndpointH\x00R\rpauseEndpoint\x122\n" +
+	"\x05purge\x18! \x01(\v2\x1a.windlass.command.v1.PurgeH\x00R\x05purgeB\x04\n" +
 	"\x02op\"M\n" +
 	"\aPayload\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
@@ -2374,7 +2713,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"2\n" +
 	"\x04Held\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xf7\x03\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x94\x04\n" +
 	"\x06Submit\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
@@ -2393,14 +2732,15 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"max_losses\x18\r \x01(\rR\tmaxLosses\x12\x1f\n" +
 	"\vqueue_limit\x18\x0e \x01(\rR\n" +
 	"queueLimit\x12#\n" +
-	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\"\xac\x01\n" +
+	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\x12\x1b\n" +
+	"\ts3_config\x18\x1e \x01(\fR\bs3Config\"\xac\x01\n" +
 	"\x05Lease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12%\n" +
 	"\x0eexpect_attempt\x18\x02 \x01(\rR\rexpectAttempt\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\fR\x05agent\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\fR\vincarnation\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xb9\x04\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\x04\n" +
 	"\x06Finish\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -2421,7 +2761,10 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05facts\x18\x0e \x01(\fR\x05facts\x120\n" +
 	"\x04logs\x18\x0f \x01(\v2\x1c.windlass.command.v1.PayloadR\x04logs\x124\n" +
 	"\x06chunks\x18\x10 \x01(\v2\x1c.windlass.command.v1.PayloadR\x06chunks\x12\"\n" +
-	"\rnot_before_ms\x18\x11 \x01(\x03R\vnotBeforeMs\"\xb3\x02\n" +
+	"\rnot_before_ms\x18\x11 \x01(\x03R\vnotBeforeMs\x12<\n" +
+	"\n" +
+	"checkpoint\x18\x1e \x01(\v2\x1c.windlass.command.v1.PayloadR\n" +
+	"checkpoint\"\xb3\x02\n" +
 	"\aRelease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -2520,7 +2863,24 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x0fexpect_revision\x18\b \x01(\x04R\x0eexpectRevision\x12\x16\n" +
 	"\x06create\x18\t \x01(\bR\x06create\"\x1b\n" +
 	"\tDeleteOrg\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02idB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\x02id\x18\x01 \x01(\tR\x02id\"N\n" +
+	"\x05Pause\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12!\n" +
+	"\fexpect_index\x18\x03 \x01(\x04R\vexpectIndex\"O\n" +
+	"\x06Resume\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12!\n" +
+	"\fexpect_index\x18\x03 \x01(\x04R\vexpectIndex\"I\n" +
+	"\rPauseEndpoint\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06paused\x18\x03 \x01(\bR\x06paused\"_\n" +
+	"\x05Purge\x12\x14\n" +
+	"\x05purge\x18\x01 \x01(\tR\x05purge\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
+	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x12\n" +
+	"\x04jobs\x18\x04 \x03(\fR\x04jobsB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -2535,7 +2895,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),    // 0: windlass.command.v1.Release.Reason
 	(*Batch)(nil),          // 1: windlass.command.v1.Batch
@@ -2565,6 +2925,10 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*Recall)(nil),         // 25: windlass.command.v1.Recall
 	(*PutOrg)(nil),         // 26: windlass.command.v1.PutOrg
 	(*DeleteOrg)(nil),      // 27: windlass.command.v1.DeleteOrg
+	(*Pause)(nil),          // 28: windlass.command.v1.Pause
+	(*Resume)(nil),         // 29: windlass.command.v1.Resume
+	(*PauseEndpoint)(nil),  // 30: windlass.command.v1.PauseEndpoint
+	(*Purge)(nil),          // 31: windlass.command.v1.Purge
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	2,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
@@ -2588,20 +2952,25 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	20, // 18: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
 	26, // 19: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
 	27, // 20: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
-	3,  // 21: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	4,  // 22: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	3,  // 23: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	3,  // 24: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	3,  // 25: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	0,  // 26: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	5,  // 27: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	21, // 28: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	22, // 29: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	28, // 21: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
+	29, // 22: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
+	30, // 23: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
+	31, // 24: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
+	3,  // 25: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	4,  // 26: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	3,  // 27: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	3,  // 28: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	3,  // 29: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	3,  // 30: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
+	0,  // 31: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	5,  // 32: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	21, // 33: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	22, // 34: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -2630,6 +2999,10 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_SetFeature)(nil),
 		(*Command_PutOrg)(nil),
 		(*Command_DeleteOrg)(nil),
+		(*Command_Pause)(nil),
+		(*Command_Resume)(nil),
+		(*Command_PauseEndpoint)(nil),
+		(*Command_Purge)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2637,7 +3010,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

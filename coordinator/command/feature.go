@@ -1,6 +1,10 @@
 package command
 
-import "fmt"
+import (
+	"fmt"
+
+	"windlass/protocol"
+)
 
 // The feature levels. A cluster has one replicated level, which its leader
 // raises once every coordinator supports the next one; a command above it is
@@ -17,7 +21,8 @@ const (
 
 	// FeatureAPI adds organisations and API keys (PutOrg, DeleteOrg), and what the
 	// whole public API needs beside them: a cost for each job, the start of a run
-	// that was cancelled.
+	// that was cancelled, pauses and purges, a job's s3Config, checkpoints, and the
+	// counts of an endpoint's ended runs.
 	FeatureAPI uint32 = 3
 
 	// FeatureMin and FeatureMax are what this version supports.
@@ -28,6 +33,16 @@ const (
 // Feature is the level that a command needs.
 func Feature(c *Command) uint32 {
 	switch op := c.GetOp().(type) {
+	case *Command_Pause, *Command_Resume, *Command_PauseEndpoint, *Command_Purge:
+		return FeatureAPI
+	case *Command_Submit:
+		if len(op.Submit.GetS3Config()) > 0 {
+			return FeatureAPI
+		}
+	case *Command_Finish:
+		if op.Finish.GetOutcome() == string(protocol.OutcomePaused) || op.Finish.GetCheckpoint() != nil {
+			return FeatureAPI
+		}
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:
 		return FeatureArchive
 	case *Command_PutOrg, *Command_DeleteOrg:

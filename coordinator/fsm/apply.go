@@ -66,6 +66,14 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.dropSegment(op.DropSegment)
 	case *command.Command_Recall:
 		return s.recall(op.Recall)
+	case *command.Command_Pause:
+		return s.pause(op.Pause)
+	case *command.Command_Resume:
+		return s.resume(op.Resume)
+	case *command.Command_PauseEndpoint:
+		return s.pauseEndpoint(op.PauseEndpoint)
+	case *command.Command_Purge:
+		return s.purge(op.Purge)
 	case *command.Command_Checkpoint:
 		s.checkpoint = true
 		return replayed()

@@ -31,6 +31,7 @@ func (r *recordReader) endpoint(m *EndpointRecord) error {
 	e := &state.Endpoint{
 		Org: r.to.Intern(m.GetOrg()), ID: r.to.Intern(m.GetId()),
 		Revision: m.GetRevision(), Index: m.GetIndex(), Doc: new(protocol.Endpoint),
+		Completed: m.GetCompleted(), Failed: m.GetFailed(), Retried: m.GetRetried(),
 	}
 	if err := json.Unmarshal(m.GetDoc(), e.Doc); err != nil {
 		return fmt.Errorf("cannot decode endpoint %s/%s: %w", e.Org, e.ID, err)
@@ -151,7 +152,11 @@ func extraOf(m *ExtraRecord) (*state.Extra, error) {
 	if m == nil {
 		return nil, nil
 	}
-	x := &state.Extra{CallbackURL: m.GetCallbackUrl(), IdempotencyKey: m.GetIdempotencyKey(), ReopenedMs: m.GetReopenedMs()}
+	x := &state.Extra{CallbackURL: m.GetCallbackUrl(), IdempotencyKey: m.GetIdempotencyKey(), ReopenedMs: m.GetReopenedMs(), S3Config: m.GetS3Config()}
+	var err error
+	if x.Checkpoint, err = payloadOf(m.GetCheckpoint()); err != nil {
+		return nil, err
+	}
 	for _, t := range m.GetTags() {
 		if err := known(t); err != nil {
 			return nil, err

@@ -20,7 +20,10 @@ func orgRecord(o *state.Org) *OrgRecord {
 }
 
 func endpointRecord(e *state.Endpoint) *EndpointRecord {
-	r := &EndpointRecord{Org: e.Org, Id: e.ID, Revision: e.Revision, Index: e.Index, Doc: encode(e.Doc)}
+	r := &EndpointRecord{
+		Org: e.Org, Id: e.ID, Revision: e.Revision, Index: e.Index, Doc: encode(e.Doc),
+		Completed: e.Completed, Failed: e.Failed, Retried: e.Retried,
+	}
 	for _, doc := range e.Older {
 		r.Older = append(r.Older, encode(doc))
 	}
@@ -83,7 +86,8 @@ func extraRecord(x *state.Extra) *ExtraRecord {
 	if x == nil {
 		return nil
 	}
-	r := &ExtraRecord{CallbackUrl: x.CallbackURL, IdempotencyKey: x.IdempotencyKey, ReopenedMs: x.ReopenedMs}
+	r := &ExtraRecord{CallbackUrl: x.CallbackURL, IdempotencyKey: x.IdempotencyKey, ReopenedMs: x.ReopenedMs,
+		S3Config: x.S3Config, Checkpoint: payloadRecord(x.Checkpoint)}
 	for _, t := range x.Tags {
 		r.Tags = append(r.Tags, &TagRecord{Key: t.Key, Value: t.Value})
 	}

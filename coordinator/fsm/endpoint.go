@@ -24,6 +24,9 @@ func (s *step) putEndpoint(c *command.PutEndpoint) command.Result {
 	doc.Org, doc.ID, doc.Revision = c.GetOrg(), c.GetId(), s.txn.FirstRevision()
 	e := &state.Endpoint{Org: doc.Org, ID: doc.ID, Revision: doc.Revision, Index: s.index, Doc: doc}
 	if before := s.txn.Endpoint(c.GetOrg(), c.GetId()); before != nil {
+		if s.txn.Feature() >= command.FeatureAPI {
+			doc.Paused = before.Doc.Paused // PauseEndpoint's affair
+		}
 		switch {
 		case sameDoc(before.Doc, doc):
 			return command.Result{Revision: before.Revision, Replayed: true}

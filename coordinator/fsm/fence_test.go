@@ -99,7 +99,7 @@ func TestFenceKeepsTheRest(t *testing.T) {
 			if want.Lease != nil {
 				want.Lease, want.Status = nil, protocol.StatusQueued
 			}
-			if want.Status == protocol.StatusQueued {
+			if want.Waits() {
 				waiting++
 			}
 			got := *after.Job(j.ID)

@@ -22,11 +22,14 @@ func (s *step) finish(c *command.Finish) command.Result {
 	n.Outcome = s.outcome(c, j.Lease)
 	s.bill(n)
 	retry := s.settle(n, protocol.Outcome(c.GetOutcome()))
-	if retry {
+	switch {
+	case retry:
 		n.Status = protocol.StatusQueued
 		n.NotBeforeMs = c.GetNotBeforeMs()
-	} else {
-		s.holdKey(n)
+	case n.Status == protocol.StatusPaused:
+		keepCheckpoint(n, c.GetCheckpoint())
+	default:
+		s.conclude(n)
 	}
 	s.txn.PutJob(n)
 	return command.Result{}
@@ -55,6 +58,9 @@ func (s *step) settle(n *state.Job, outcome protocol.Outcome) (retry bool) {
 		n.Status = protocol.StatusCancelled
 		n.Outcome.ErrCode = cmp.Or(n.Outcome.ErrCode, protocol.CodeCancelled)
 		return false
+	case protocol.OutcomePaused:
+		n.Status = protocol.StatusPaused
+		return false
 	case protocol.OutcomeTimeout:
 		n.Status = protocol.StatusTimeout
 		n.Outcome.ErrCode = protocol.CodeExecutionTimeout
@@ -64,6 +70,20 @@ func (s *step) settle(n *state.Job, outcome protocol.Outcome) (retry bool) {
 	}
 	n.Failures++
 	return n.Outcome.Retryable && n.Failures < n.MaxAttempts
+}
+
+// keepCheckpoint stores where the next attempt goes on. An attempt that was paused
+// before its handler began has none, and the one before stays.
+func keepCheckpoint(n *state.Job, p *command.Payload) {
+	if p == nil {
+		return
+	}
+	extra := state.Extra{}
+	if n.Extra != nil {
+		extra = *n.Extra
+	}
+	extra.Checkpoint = payload(p)
+	n.Extra = &extra
 }
 
 // reported says whether this agent's result of the newest attempt was applied.

@@ -15,7 +15,7 @@ func (s *step) expire(c *command.ExpireTTL) command.Result {
 		return notFound()
 	case j.Status == protocol.StatusTimeout && ended(j, protocol.CodeTTLExpired):
 		return replayed()
-	case j.Status != protocol.StatusQueued || j.ExpiresAtMs() == 0 || s.clock < j.ExpiresAtMs():
+	case !j.Waits() || j.ExpiresAtMs() == 0 || s.clock < j.ExpiresAtMs():
 		return refuse(protocol.CodeConflict, "The job does not wait, or may wait longer")
 	}
 	n := s.copyOf(j)
@@ -53,7 +53,18 @@ func (s *step) end(n *state.Job, status protocol.Status, code protocol.Code, mes
 	}
 	n.Status, n.Outcome = status, o
 	n.Lease, n.NotBeforeMs, n.Adoptable = nil, 0, false
+	s.conclude(n)
+}
+
+// conclude does what the end of a changed row's run, or the beginning of its next
+// one, has for consequences beside the row's own state.
+func (s *step) conclude(n *state.Job) {
 	s.holdKey(n)
+	if n.Extra != nil && (n.Extra.Checkpoint.Inline != nil || n.Extra.Checkpoint.Ref != nil) {
+		extra := *n.Extra
+		extra.Checkpoint = state.Payload{}
+		n.Extra = &extra
+	}
 }
 
 // ended says whether the job was ended by a command that is no agent's.
@@ -91,7 +102,7 @@ func (s *step) reopen(c *command.Reopen) command.Result {
 	}
 	extra.ReopenedMs = s.clock
 	n.Extra = &extra
-	s.holdKey(n)
+	s.conclude(n)
 	s.txn.PutJob(n)
 	return command.Result{Run: n.Run}
 }

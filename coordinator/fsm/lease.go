@@ -113,7 +113,7 @@ func (s *step) giveBack(n *state.Job, lost bool) {
 		ErrCode: protocol.CodeAgentLost, ErrMessage: "The agents that ran this job were lost too often",
 		Agent: lease.Agent, Revision: lease.Revision,
 	}
-	s.holdKey(n)
+	s.conclude(n)
 }
 
 func stale() command.Result {

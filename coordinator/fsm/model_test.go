@@ -50,12 +50,16 @@ type modelJob struct {
 	reportedBy        protocol.AgentID // whose Finish of the newest attempt was applied
 	lost              bool             // failed because the newest attempt was lost
 	key               string
+	checkpoint        string
+	purge             string // that cancelled it
 }
 
 type modelEndpoint struct {
 	doc        string
 	revision   uint64
 	queueLimit int
+	paused     bool
+	counts     [3]uint64 // completed, failed, retried
 }
 
 type modelKey struct {
@@ -76,6 +80,15 @@ func newModel() *model {
 func answer(code protocol.Code) command.Result { return command.Result{Code: code} }
 
 func (m *model) apply(clock int64, c *command.Command) command.Result {
+	before := m.before()
+	r := m.one(clock, c)
+	if c.GetRecall() == nil {
+		m.counted(before)
+	}
+	return r
+}
+
+func (m *model) one(clock int64, c *command.Command) command.Result {
 	m.clock = max(m.clock, clock)
 	switch op := c.GetOp().(type) {
 	case *command.Command_Submit:
@@ -125,6 +138,8 @@ func (m *model) apply(clock int64, c *command.Command) command.Result {
 		return command.Result{Count: n, Replayed: n == 0}
 	case *command.Command_Recall:
 		return m.recall(op.Recall)
+	case *command.Command_Pause, *command.Command_Resume, *command.Command_PauseEndpoint, *command.Command_Purge:
+		return m.paused(c)
 	}
 	panic(fmt.Sprintf("the model lacks %T", c.GetOp()))
 }
@@ -169,7 +184,7 @@ func (m *model) submit(s *command.Submit) command.Result {
 func (m *model) queueFull(org, endpoint string, limit int) command.Result {
 	var inOrg, inEndpoint int
 	for _, j := range m.jobs {
-		if j.status == protocol.StatusQueued && j.org == org {
+		if (j.status == protocol.StatusQueued || j.status == protocol.StatusPaused) && j.org == org {
 			inOrg++
 			if j.endpoint == endpoint {
 				inEndpoint++
@@ -227,6 +242,11 @@ func (m *model) finish(f *command.Finish) command.Result {
 		j.status = protocol.StatusCompleted
 	case protocol.OutcomeCancelled:
 		j.status, j.code = protocol.StatusCancelled, protocol.CodeCancelled
+	case protocol.OutcomePaused:
+		j.status = protocol.StatusPaused
+		if f.Checkpoint != nil {
+			j.checkpoint = string(f.Checkpoint.Inline)
+		}
 	case protocol.OutcomeTimeout:
 		j.failures++
 		j.status, j.code = protocol.StatusTimeout, protocol.CodeExecutionTimeout
@@ -305,7 +325,7 @@ func (m *model) user(c *command.Command) command.Result {
 			return answer(protocol.CodeJobNotFound)
 		case j.status == protocol.StatusTimeout && j.code == protocol.CodeTTLExpired:
 			return command.Result{Replayed: true}
-		case j.status != protocol.StatusQueued || j.ttl == 0 || m.clock < j.from+j.ttl:
+		case j.status != protocol.StatusQueued && j.status != protocol.StatusPaused || j.ttl == 0 || m.clock < j.from+j.ttl:
 			return answer(protocol.CodeConflict)
 		}
 		m.stop(id, j, protocol.StatusTimeout, protocol.CodeTTLExpired)
@@ -329,7 +349,7 @@ func (m *model) user(c *command.Command) command.Result {
 
 func (m *model) stop(id protocol.JobID, j *modelJob, status protocol.Status, code protocol.Code) {
 	j.status, j.code, j.adoptable, j.notBefore = status, code, false, 0
-	j.reportedBy, j.lost = protocol.AgentID{}, false
+	j.reportedBy, j.lost, j.purge = protocol.AgentID{}, false, ""
 	m.ended(id, j)
 }
 
@@ -350,6 +370,7 @@ func (m *model) reopen(r *command.Reopen) command.Result {
 		return full
 	}
 	m.seq++
+	j.checkpoint, j.purge = "", ""
 	j.status, j.seq, j.from, j.failures, j.losses = protocol.StatusQueued, m.seq, m.clock, 0, 0
 	j.run++
 	j.code, j.reportedBy, j.lost, j.adoptable = "", protocol.AgentID{}, false, false
@@ -359,6 +380,9 @@ func (m *model) reopen(r *command.Reopen) command.Result {
 
 // ended lets the job's key expire a day after its end, and keeps it before.
 func (m *model) ended(id protocol.JobID, j *modelJob) {
+	if j.status.Terminal() {
+		j.checkpoint = ""
+	}
 	name := j.org + "/" + j.endpoint + "/" + j.key
 	if k, ok := m.keys[name]; ok && k.job == id && j.key != "" {
 		switch {
@@ -388,7 +412,7 @@ func (m *model) endpoint(c *command.Command) command.Result {
 		return command.Result{}
 	}
 	p := c.GetPutEndpoint()
-	name, next := p.Org+"/"+p.Id, m.deleted+1
+	name, next, kept := p.Org+"/"+p.Id, m.deleted+1, modelEndpoint{}
 	if e := m.endpoints[name]; e != nil {
 		switch {
 		case e.doc == string(p.Doc):
@@ -396,11 +420,11 @@ func (m *model) endpoint(c *command.Command) command.Result {
 		case p.Create || p.ExpectRevision != 0 && p.ExpectRevision != e.revision:
 			return answer(protocol.CodeConflict)
 		}
-		next = e.revision + 1
+		next, kept = e.revision+1, *e
 	} else if p.ExpectRevision != 0 {
 		return answer(protocol.CodeEndpointNotFound)
 	}
-	m.endpoints[name] = &modelEndpoint{doc: string(p.Doc), revision: next, queueLimit: queueLimits[string(p.Doc)]}
+	m.endpoints[name] = &modelEndpoint{doc: string(p.Doc), revision: next, queueLimit: queueLimits[string(p.Doc)], paused: kept.paused, counts: kept.counts}
 	return command.Result{Revision: next}
 }
 
@@ -418,7 +442,7 @@ func (m *model) differences(v *state.View) []string {
 	queued := make(map[string]int)
 	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
 		seen++
-		if j.Status == protocol.StatusQueued {
+		if j.Status == protocol.StatusQueued || j.Status == protocol.StatusPaused {
 			queued[j.Org]++
 		}
 		w := m.jobs[j.ID]
@@ -440,6 +464,12 @@ func (m *model) differences(v *state.View) []string {
 		}
 		if j.Outcome != nil {
 			got.code = j.Outcome.ErrCode
+		}
+		if j.Extra != nil {
+			got.checkpoint = string(j.Extra.Checkpoint.Inline)
+		}
+		if j.Outcome != nil && j.Outcome.ErrDetails != nil {
+			got.purge = string(j.Outcome.ErrDetails[len(`{"purge":"`):len(`{"purge":"prg_a`)])
 		}
 		if j.Lease != nil {
 			got.agent, got.inc = j.Lease.Agent, j.Lease.Incarnation
@@ -485,13 +515,14 @@ func (m *model) endpointDifferences(v *state.View) []string {
 		for _, j := range m.jobs {
 			if j.org == e.Org && j.endpoint == e.ID && !j.status.Terminal() {
 				live++
-				if j.status == protocol.StatusQueued {
+				if j.status == protocol.StatusQueued || j.status == protocol.StatusPaused {
 					queued++
 				}
 			}
 		}
 		w := m.endpoints[e.Org+"/"+e.ID]
-		if w == nil || w.revision != e.Revision || e.Doc.Revision != e.Revision || live != e.Live || queued != e.Queued {
+		if w == nil || w.revision != e.Revision || e.Doc.Revision != e.Revision || live != e.Live || queued != e.Queued ||
+			w.paused != e.Doc.Paused || w.counts != [3]uint64{e.Completed, e.Failed, e.Retried} {
 			out = append(out, fmt.Sprintf("endpoint %+v, want %+v with %d live and %d queued", e, w, live, queued))
 		}
 	}

@@ -138,10 +138,13 @@ func (m *model) randomRecall(t *rapid.T, n int) *command.Command {
 
 // rebase returns the command for a world whose rows were changed by other logs.
 func rebase(c *command.Command, m *model, to *world) *command.Command {
-	if c.GetArchive() == nil {
-		return c
-	}
 	c = proto.CloneOf(c)
+	if p := c.GetPause(); p != nil {
+		p.ExpectIndex = m.rebaseIndex(to, p.Job, p.ExpectIndex)
+	}
+	if r := c.GetResume(); r != nil {
+		r.ExpectIndex = m.rebaseIndex(to, r.Job, r.ExpectIndex)
+	}
 	for _, a := range c.GetArchive().GetJobs() {
 		id := protocol.JobID(a.Job)
 		if j := to.store.Job(id); j != nil {

@@ -42,6 +42,7 @@ func randomCommand(t *rapid.T, w *world, m *model) *command.Command {
 		"submit", "submit", "lease", "lease", "lease", "lease", "finish", "finish", "release", "release", "release", "adopt", "expire", "cancel", "reopen",
 		"register", "adopt", "endpoint", "delete", "evict",
 		"archive", "archive", "dropSegment", "recall", "recall",
+		"pause", "pause", "resume", "resume", "pauseEndpoint", "purge",
 	}).Draw(t, "op") {
 	case "submit":
 		return submit(n, func(s *command.Submit) {
@@ -58,7 +59,13 @@ func randomCommand(t *rapid.T, w *world, m *model) *command.Command {
 	case "finish":
 		return finish(n, attempt, a, inc, rapid.SampledFrom([]protocol.Outcome{
 			protocol.OutcomeCompleted, protocol.OutcomeFailed, protocol.OutcomeFailed, protocol.OutcomeTimeout, protocol.OutcomeCancelled,
-		}).Draw(t, "outcome"), func(f *command.Finish) { f.Retryable = rapid.Bool().Draw(t, "retryable") })
+			protocol.OutcomePaused, protocol.OutcomePaused,
+		}).Draw(t, "outcome"), func(f *command.Finish) {
+			f.Retryable = rapid.Bool().Draw(t, "retryable")
+			if c := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "checkpoint"); c != "" {
+				checkpointed(c)(f)
+			}
+		})
 	case "release":
 		return release(n, attempt, a, inc, command.Release_Reason(rapid.IntRange(1, 4).Draw(t, "reason")))
 	case "expire":
@@ -91,6 +98,14 @@ func randomCommand(t *rapid.T, w *world, m *model) *command.Command {
 		return deleteEndpoint(org, ep)
 	case "archive":
 		return m.randomArchive(t, w)
+	case "pause":
+		return pauseJob(n, org, expected(t, w, n))
+	case "resume":
+		return resumeJob(n, org, expected(t, w, n))
+	case "pauseEndpoint":
+		return pauseEndpoint(org, ep, rapid.Bool().Draw(t, "paused"))
+	case "purge":
+		return randomPurge(t, org, ep)
 	case "dropSegment":
 		return dropSegment(int64(rapid.SampledFrom([]int{1, 1 << 31}).Draw(t, "before")), rapid.SliceOfN(rapid.Uint64Range(1, 8), 1, 2).Draw(t, "numbers")...)
 	case "recall":
@@ -116,6 +131,10 @@ func TestFSMAgreesWithModel(t *testing.T) {
 			register(1, 1), register(2, 1),
 		} {
 			m.apply(w.clock, c)
+		}
+		for _, each := range []*world{w, twin} {
+			each.ok(setFeature(command.FeatureAPI))
+			each.ok(putOrg(org2))
 		}
 		start, startClock := w.persist(), w.clock
 		var logs []*raft.Log

@@ -126,6 +126,9 @@ type EndpointRecord struct {
 	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
 	Doc           []byte                 `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
 	Older         [][]byte               `protobuf:"bytes,6,rep,name=older,proto3" json:"older,omitempty"`
+	Completed     uint64                 `protobuf:"varint,30,opt,name=completed,proto3" json:"completed,omitempty"` // runs that ended, since feature level 3
+	Failed        uint64                 `protobuf:"varint,31,opt,name=failed,proto3" json:"failed,omitempty"`
+	Retried       uint64                 `protobuf:"varint,32,opt,name=retried,proto3" json:"retried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +203,27 @@ func (x *EndpointRecord) GetOlder() [][]byte {
 		return x.Older
 	}
 	return nil
+}
+
+func (x *EndpointRecord) GetCompleted() uint64 {
+	if x != nil {
+		return x.Completed
+	}
+	return 0
+}
+
+func (x *EndpointRecord) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *EndpointRecord) GetRetried() uint64 {
+	if x != nil {
+		return x.Retried
+	}
+	return 0
 }
 
 type AgentRecord struct {
@@ -809,6 +833,8 @@ type ExtraRecord struct {
 	CallbackUrl    string                 `protobuf:"bytes,2,opt,name=callback_url,json=callbackUrl,proto3" json:"callback_url,omitempty"`
 	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	ReopenedMs     int64                  `protobuf:"varint,4,opt,name=reopened_ms,json=reopenedMs,proto3" json:"reopened_ms,omitempty"`
+	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`
+	Checkpoint     *PayloadRecord         `protobuf:"bytes,31,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -869,6 +895,20 @@ func (x *ExtraRecord) GetReopenedMs() int64 {
 		return x.ReopenedMs
 	}
 	return 0
+}
+
+func (x *ExtraRecord) GetS3Config() []byte {
+	if x != nil {
+		return x.S3Config
+	}
+	return nil
+}
+
+func (x *ExtraRecord) GetCheckpoint() *PayloadRecord {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
 }
 
 type OutcomeRecord struct {
@@ -1390,14 +1430,17 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x18\n" +
 	"\afeature\x18\x06 \x01(\rR\afeature\x12\x18\n" +
-	"\asegment\x18\a \x01(\x04R\asegment\"\x8c\x01\n" +
+	"\asegment\x18\a \x01(\x04R\asegment\"\xdc\x01\n" +
 	"\x0eEndpointRecord\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03doc\x18\x05 \x01(\fR\x03doc\x12\x14\n" +
-	"\x05older\x18\x06 \x03(\fR\x05older\"\xaa\x01\n" +
+	"\x05older\x18\x06 \x03(\fR\x05older\x12\x1c\n" +
+	"\tcompleted\x18\x1e \x01(\x04R\tcompleted\x12\x16\n" +
+	"\x06failed\x18\x1f \x01(\x04R\x06failed\x12\x18\n" +
+	"\aretried\x18  \x01(\x04R\aretried\"\xaa\x01\n" +
 	"\vAgentRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x12\n" +
@@ -1457,13 +1500,17 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"3\n" +
 	"\tTagRecord\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xaf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x91\x02\n" +
 	"\vExtraRecord\x123\n" +
 	"\x04tags\x18\x01 \x03(\v2\x1f.windlass.snapshot.v1.TagRecordR\x04tags\x12!\n" +
 	"\fcallback_url\x18\x02 \x01(\tR\vcallbackUrl\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12\x1f\n" +
 	"\vreopened_ms\x18\x04 \x01(\x03R\n" +
-	"reopenedMs\"\xae\x04\n" +
+	"reopenedMs\x12\x1b\n" +
+	"\ts3_config\x18\x1e \x01(\fR\bs3Config\x12C\n" +
+	"\n" +
+	"checkpoint\x18\x1f \x01(\v2#.windlass.snapshot.v1.PayloadRecordR\n" +
+	"checkpoint\"\xae\x04\n" +
 	"\rOutcomeRecord\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1d\n" +
 	"\n" +
@@ -1559,14 +1606,15 @@ var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	8, // 2: windlass.snapshot.v1.JobRecord.extra:type_name -> windlass.snapshot.v1.ExtraRecord
 	9, // 3: windlass.snapshot.v1.JobRecord.outcome:type_name -> windlass.snapshot.v1.OutcomeRecord
 	7, // 4: windlass.snapshot.v1.ExtraRecord.tags:type_name -> windlass.snapshot.v1.TagRecord
-	5, // 5: windlass.snapshot.v1.OutcomeRecord.output:type_name -> windlass.snapshot.v1.PayloadRecord
-	5, // 6: windlass.snapshot.v1.OutcomeRecord.logs:type_name -> windlass.snapshot.v1.PayloadRecord
-	5, // 7: windlass.snapshot.v1.OutcomeRecord.chunks:type_name -> windlass.snapshot.v1.PayloadRecord
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5, // 5: windlass.snapshot.v1.ExtraRecord.checkpoint:type_name -> windlass.snapshot.v1.PayloadRecord
+	5, // 6: windlass.snapshot.v1.OutcomeRecord.output:type_name -> windlass.snapshot.v1.PayloadRecord
+	5, // 7: windlass.snapshot.v1.OutcomeRecord.logs:type_name -> windlass.snapshot.v1.PayloadRecord
+	5, // 8: windlass.snapshot.v1.OutcomeRecord.chunks:type_name -> windlass.snapshot.v1.PayloadRecord
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_fsm_snapshot_proto_init() }

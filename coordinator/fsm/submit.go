@@ -116,8 +116,8 @@ func (s *step) newJob(c *command.Submit, e *state.Endpoint) *state.Job {
 		Priority:     protocol.Priority(c.GetPriority()),
 		RetryTimeout: c.GetRetryTimeout(),
 	}
-	if len(c.GetTags()) > 0 || c.GetCallbackUrl() != "" || c.GetIdempotencyKey() != "" {
-		j.Extra = &state.Extra{CallbackURL: c.GetCallbackUrl(), IdempotencyKey: c.GetIdempotencyKey()}
+	if len(c.GetTags()) > 0 || c.GetCallbackUrl() != "" || c.GetIdempotencyKey() != "" || len(c.GetS3Config()) > 0 {
+		j.Extra = &state.Extra{CallbackURL: c.GetCallbackUrl(), IdempotencyKey: c.GetIdempotencyKey(), S3Config: c.GetS3Config()}
 		for _, t := range c.GetTags() {
 			j.Extra.Tags = append(j.Extra.Tags, state.Tag{Key: t.GetKey(), Value: t.GetValue()})
 		}

@@ -110,7 +110,7 @@ func (b *Builder) Job(j *Job) error {
 			return fmt.Errorf("job %s names endpoint %s/%s, which does not exist", j.ID, j.Org, j.Target)
 		}
 		e.Live++
-		if j.Status == protocol.StatusQueued {
+		if j.Waits() {
 			e.Queued++
 			b.org(j.Org).Queued++
 		}

@@ -165,6 +165,8 @@ func (d *digest) job(j *Job) {
 		for _, t := range x.Tags {
 			d.texts(t.Key, t.Value)
 		}
+		d.bytes(x.S3Config)
+		d.payload(x.Checkpoint)
 	}
 	if o := j.Outcome; d.flag(o != nil) {
 		d.outcome(o)
@@ -195,7 +197,7 @@ func (d *digest) org(o *Org) {
 
 func (d *digest) endpoint(e *Endpoint) {
 	d.texts(e.Org, e.ID)
-	d.numbers(e.Revision, e.Index, uint64(e.Live), uint64(e.Queued), uint64(len(e.Older)))
+	d.numbers(e.Revision, e.Index, uint64(e.Live), uint64(e.Queued), uint64(len(e.Older)), e.Completed, e.Failed, e.Retried)
 	d.json(e.Doc)
 	for _, doc := range e.Older {
 		d.json(doc)

@@ -22,6 +22,11 @@ func (j *Job) ExpiresAtMs() int64 {
 	return j.CreatedMs + j.TTLMs
 }
 
+// Waits reports whether the job waits for its turn, or is held back from it.
+func (j *Job) Waits() bool {
+	return j.Status == protocol.StatusQueued || j.Status == protocol.StatusPaused
+}
+
 // Live reports whether the job is not terminal.
 func (j *Job) Live() bool { return !j.Status.Terminal() }
 

@@ -75,6 +75,12 @@ type Extra struct {
 	// ReopenedMs is when the newest run began, if not with the submit: the ttl
 	// counts from it.
 	ReopenedMs int64
+	// S3Config is a JSON object for the handler. It holds a secret: it goes to
+	// the agent and nowhere else.
+	S3Config []byte
+	// Checkpoint is JSON that the handler left when the run was paused; the next
+	// attempt gets it. It goes with the run's end.
+	Checkpoint Payload
 }
 
 // Tag is one label of a job.
@@ -121,7 +127,12 @@ type Endpoint struct {
 	Doc      *protocol.Endpoint   // with Org and Revision set; read-only
 	Older    []*protocol.Endpoint // newest first, at most keptRevisions
 	Live     int                  // jobs not terminal
-	Queued   int                  // jobs that wait
+	Queued   int                  // jobs that wait, paused ones too
+
+	// Runs that ended, and that were begun again, since feature level CountedFrom.
+	Completed uint64
+	Failed    uint64 // timeouts too
+	Retried   uint64 // attempts after a failure or a loss, and runs after an end
 }
 
 // At returns the document of a revision, or of the nearest one that is kept.

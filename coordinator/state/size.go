@@ -24,7 +24,7 @@ func (j *Job) Size() int64 {
 		n += leaseOverhead + len(j.Lease.Reason)
 	}
 	if x := j.Extra; x != nil {
-		n += extraOverhead + len(x.CallbackURL) + len(x.IdempotencyKey)
+		n += extraOverhead + len(x.CallbackURL) + len(x.IdempotencyKey) + len(x.S3Config) + x.Checkpoint.size()
 		for _, t := range x.Tags {
 			n += tagOverhead + len(t.Key) + len(t.Value)
 		}

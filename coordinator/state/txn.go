@@ -73,7 +73,7 @@ func (t *Txn) Key(org, endpoint, key string) *Key {
 // Leased returns the jobs that an agent holds leases of, sorted by id.
 func (t *Txn) Leased(agent protocol.AgentID) []protocol.JobID { return t.store.leases[agent] }
 
-// Queued returns how many jobs of an organisation wait.
+// Queued returns how many jobs of an organisation wait, paused ones too.
 func (t *Txn) Queued(name string) int {
 	if o := t.orgs.get(t.base, name); o != nil {
 		return o.Queued
@@ -134,6 +134,25 @@ func (t *Txn) changeJob(id protocol.JobID, before, after *Job) {
 	t.store.leases.move(before, after)
 	t.count(before, -1)
 	t.count(after, 1)
+	if before != nil && after != nil && t.meta.Feature >= CountedFrom {
+		t.countEnd(before, after)
+	}
+}
+
+// CountedFrom is the feature level from which on every coordinator counts the
+// ends of runs: command.FeatureAPI.
+const CountedFrom = 3
+
+// countEnd counts a run that ended, or that begins once more.
+func (t *Txn) countEnd(before, after *Job) {
+	switch {
+	case before.Live() && after.Status == protocol.StatusCompleted:
+		t.ownEndpoint(after.Org, after.Target).Completed++
+	case before.Live() && (after.Status == protocol.StatusFailed || after.Status == protocol.StatusTimeout):
+		t.ownEndpoint(after.Org, after.Target).Failed++
+	case after.Live() && (after.Run > before.Run || after.Failures > before.Failures || after.Losses > before.Losses):
+		t.ownEndpoint(after.Org, after.Target).Retried++
+	}
 }
 
 // count adds the job to, or takes it from, every sum it is part of.
@@ -148,7 +167,7 @@ func (t *Txn) count(j *Job, sign int) {
 	}
 	e := t.ownEndpoint(j.Org, j.Target)
 	e.Live += sign
-	if j.Status == protocol.StatusQueued {
+	if j.Waits() {
 		e.Queued += sign
 		o := t.ownOrg(j.Org)
 		o.Queued += sign
@@ -179,9 +198,10 @@ func (t *Txn) ownEndpoint(org, id string) *Endpoint {
 // PutEndpoint writes an endpoint; its counts are the transaction's affair.
 func (t *Txn) PutEndpoint(e *Endpoint) {
 	own := *e
-	own.Live, own.Queued = 0, 0
+	own.Live, own.Queued, own.Completed, own.Failed, own.Retried = 0, 0, 0, 0, 0
 	if before := t.Endpoint(e.Org, e.ID); before != nil {
 		own.Live, own.Queued = before.Live, before.Queued
+		own.Completed, own.Failed, own.Retried = before.Completed, before.Failed, before.Retried
 	}
 	t.changeEndpoint(endpointID{e.Org, e.ID}, &own)
 }

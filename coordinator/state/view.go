@@ -114,7 +114,7 @@ func (v *View) KeyExpired() bool {
 	return row != nil && row.(*Key).Expired(v.meta.ClockMs)
 }
 
-// Queued returns how many jobs of an organisation wait.
+// Queued returns how many jobs of an organisation wait, paused ones too.
 func (v *View) Queued(name string) int {
 	if o := first[Org](v.tables, tableOrgs, &name); o != nil {
 		return o.Queued
