@@ -155,6 +155,9 @@ func jobBlobs(j *state.Job, name func(blob.Digest)) {
 	if j.Input.Ref != nil {
 		name(j.Input.Ref.SHA256)
 	}
+	if x := j.Extra; x != nil && x.Checkpoint.Ref != nil {
+		name(x.Checkpoint.Ref.SHA256)
+	}
 	if o := j.Outcome; o != nil {
 		for _, p := range [...]*state.Blob{o.Output.Ref, o.Logs.Ref, o.Chunks.Ref} {
 			if p != nil {
