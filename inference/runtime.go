@@ -78,7 +78,8 @@ type Job struct {
 
 // Result is what a handler returned.
 type Result struct {
-	Output json.RawMessage `json:"output"`
+	Output  json.RawMessage `json:"output"`
+	Metrics json.RawMessage `json:"metrics,omitempty"` // an object of at most protocol.MaxMetadata; nil: none
 }
 
 // Phase is one measured part of a cold start (seed S2).

@@ -89,6 +89,7 @@ type Finish struct {
 	Error     *JobError       `json:"error,omitempty"`
 	Retryable bool            `json:"retryable,omitempty"`
 	Partial   json.RawMessage `json:"partial,omitempty"`
+	Metrics   json.RawMessage `json:"metrics,omitempty"` // an object: what the handler measured of the whole job
 	ColdStart *ColdStart      `json:"coldStart,omitempty"`
 	Progress  *Progress       `json:"progress,omitempty"` // the last one
 	Usage     *Usage          `json:"usage,omitempty"`    // totals and peaks

@@ -98,10 +98,10 @@ type CPUUsage struct {
 
 // Execution is what the job has spent so far.
 type Execution struct {
-	Duration        float64  `json:"duration"` // seconds
-	CostAccrued     *float64 `json:"costAccrued,omitempty"`
-	TokensProcessed *int64   `json:"tokensProcessed,omitempty"`
-	APICalls        *int64   `json:"apiCalls,omitempty"`
+	Duration        float64 `json:"duration"`                  // seconds, of the newest attempt
+	CostAccrued     *Money  `json:"costAccrued,omitempty"`     // of all accepted attempts; absent without a price
+	TokensProcessed *int64  `json:"tokensProcessed,omitempty"` // as the handler told
+	APICalls        *int64  `json:"apiCalls,omitempty"`        // as the handler told
 }
 
 // ColdStart is how the runtime instance came up, in seconds.

@@ -145,7 +145,7 @@ func (s *server) conclude(r *shimRun, res inference.Result, err error) {
 
 // finish is the result document without what the record adds.
 func (s *server) finish(r *shimRun, res inference.Result, err error, cause error) (protocol.Finish, bool) {
-	f := protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: res.Output}
+	f := protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: res.Output, Metrics: res.Metrics}
 	var failure *inference.Failure
 	switch {
 	case err == nil && len(res.Output) > protocol.MaxOutput:

@@ -30,6 +30,9 @@ func figureRows(s protocol.JobStatus) []table.Row {
 	if r := s.Resources; r != nil && r.PeakMemoryUsage != "" {
 		rows = append(rows, table.Row{"Peak memory", r.PeakMemoryUsage})
 	}
+	if s.Execution != nil && s.Execution.CostAccrued != nil {
+		rows = append(rows, table.Row{"Cost", s.Execution.CostAccrued.String()})
+	}
 	if s.Metrics != nil && s.Metrics.Attempts > 1 {
 		rows = append(rows, table.Row{"Attempts", s.Metrics.Attempts})
 	}
@@ -64,14 +67,14 @@ func tokens(s protocol.JobStatus) string {
 }
 
 func tokenCount(s protocol.JobStatus) (int64, bool) {
-	if s.Execution != nil && s.Execution.TokensProcessed != nil {
-		return *s.Execution.TokensProcessed, true
-	}
 	var meta struct {
 		TokensGenerated *int64 `json:"tokensGenerated"`
 	}
 	if json.Unmarshal(s.Metadata, &meta) == nil && meta.TokensGenerated != nil {
 		return *meta.TokensGenerated, true
+	}
+	if s.Execution != nil && s.Execution.TokensProcessed != nil {
+		return *s.Execution.TokensProcessed, true // those that were read are among them
 	}
 	return 0, false
 }

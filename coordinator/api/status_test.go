@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"windlass/coordinator/auth"
-	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
@@ -283,18 +282,4 @@ func FuzzParseCursor(f *testing.F) {
 			t.Fatalf("%q was read as %v", s, id)
 		}
 	})
-}
-
-func TestEstimateNeedsThreeJobs(t *testing.T) {
-	e := newEstimator()
-	for i := range 4 {
-		if got := e.duration("o", "ep"); (got != nil) != (i >= enoughJobs) {
-			t.Errorf("after %d jobs: %v", i, got)
-		}
-		e.observe(&state.Job{Org: "o", Target: "ep", Index: 7, Status: protocol.StatusCompleted, Outcome: &state.Outcome{StartedMs: 1000, EndedMs: 3000}}, 7)
-		e.observe(&state.Job{Org: "o", Target: "ep", Index: 7, Status: protocol.StatusFailed, Outcome: &state.Outcome{StartedMs: 1000, EndedMs: 3000}}, 7)
-	}
-	if got := e.duration("o", "ep"); *got != 2 {
-		t.Errorf("estimated %v", *got)
-	}
 }

@@ -28,9 +28,9 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	switch {
 	case row.Lease != nil:
 		soft := s.softOf(row)
-		s.addSoft(doc, &soft, inc)
+		s.addSoft(doc, row, &soft, inc)
 	case row.Status.Terminal():
-		addOutcome(doc, row, inc)
+		s.addOutcome(doc, row, inc)
 	case row.Outcome != nil:
 		addRetry(doc, row, s.deps.NowMs())
 	}
@@ -40,6 +40,7 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	if inc.metrics {
 		doc.Metrics = jobMetrics(doc, row)
 	}
+	s.addSuggestions(doc, row)
 	if x := row.Extra; x != nil {
 		doc.CallbackURL = x.CallbackURL
 		doc.Tags = tagMap(x.Tags)
@@ -68,14 +69,17 @@ func (s *Server) shownStatus(row *state.Job) protocol.Status {
 }
 
 // addSoft adds what the agent said about the attempt that runs.
-func (s *Server) addSoft(doc *protocol.JobStatus, soft *soft, inc include) {
-	doc.Status, doc.Substate, doc.ColdStart = soft.status, soft.Substate, soft.ColdStart
+func (s *Server) addSoft(doc *protocol.JobStatus, row *state.Job, soft *soft, inc include) {
+	doc.Status, doc.Substate, doc.ColdStart = soft.status, soft.Substate, coldStart(soft.ColdStart)
+	nowMs := s.deps.NowMs()
 	if soft.staleMs > 0 {
 		doc.StaleSince = protocol.Time(soft.staleMs)
 	}
 	if soft.StartedMs > 0 {
 		doc.StartedAt = protocol.Time(soft.StartedMs)
-		doc.Execution = &protocol.Execution{Duration: seconds(s.deps.NowMs() - soft.StartedMs)}
+		doc.Execution = execution(nowMs-soft.StartedMs, soft.Progress)
+		doc.Execution.CostAccrued = s.accrued(row, nowMs-soft.StartedMs)
+		doc.EstimatedCompletion = s.estimate.completion(row.Org, row.Target, soft.StartedMs, nowMs)
 	}
 	if p := soft.Progress; p != nil {
 		doc.Progress, doc.CurrentStep, doc.Metadata, doc.Throughput = percent(p), p.Step, p.Metadata, p.Throughput
@@ -103,23 +107,24 @@ func retries(row *state.Job) int {
 }
 
 // addOutcome adds how a terminal job ended.
-func addOutcome(doc *protocol.JobStatus, row *state.Job, inc include) {
+func (s *Server) addOutcome(doc *protocol.JobStatus, row *state.Job, inc include) {
 	out := row.Outcome
 	if out == nil {
 		return
 	}
 	ended := protocol.Time(out.EndedMs)
 	facts := decodeFacts(out.Facts)
-	doc.ColdStart = facts.ColdStart
+	doc.ColdStart = coldStart(facts.ColdStart)
 	if out.StartedMs > 0 {
 		doc.StartedAt = protocol.Time(out.StartedMs)
 		doc.ExecutionTime = ptr(seconds(out.EndedMs - out.StartedMs))
-		doc.Execution = &protocol.Execution{Duration: *doc.ExecutionTime}
+		doc.Execution = execution(out.EndedMs-out.StartedMs, facts.Progress)
+		doc.Execution.CostAccrued = s.accrued(row, 0)
 	}
 	if p := facts.Progress; p != nil {
-		doc.Progress, doc.CurrentStep, doc.Metadata = percent(p), p.Step, p.Metadata
-		doc.FinalMetrics = finalMetrics(p.Metrics)
+		doc.Progress, doc.CurrentStep, doc.Metadata, doc.Throughput = percent(p), p.Step, p.Metadata, p.Throughput
 	}
+	doc.FinalMetrics = finalMetrics(doc, &facts)
 	if facts.Usage != nil {
 		doc.Resources = peakResources(facts.Usage, inc.resources)
 	}
@@ -171,106 +176,11 @@ func addOutput(doc *protocol.JobStatus, row *state.Job, inc include) {
 	doc.Output = out.Inline
 }
 
-func finalMetrics(m map[string]float64) map[string]any {
-	if len(m) == 0 {
-		return nil
-	}
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
-}
-
-// jobMetrics is include=metrics.
-func jobMetrics(doc *protocol.JobStatus, row *state.Job) *protocol.JobMetrics {
-	m := doc.Metrics
-	if m == nil {
-		m = &protocol.JobMetrics{}
-	}
-	m.Attempts = int(row.Tries())
-	granted := int64(0)
-	switch {
-	case row.Lease != nil:
-		granted = row.Lease.GrantedMs
-	case row.Outcome != nil:
-		granted = row.Outcome.GrantedMs
-		if p := decodeFacts(row.Outcome.Facts).Progress; p != nil {
-			m.Custom = p.Metrics
-		}
-	}
-	if granted > 0 {
-		m.QueueWait = ptr(seconds(granted - waitingSince(row)))
-	}
-	return m
-}
-
-// waitingSince is when the job's run entered the queue.
-func waitingSince(row *state.Job) int64 {
-	if row.Extra != nil && row.Extra.ReopenedMs > 0 {
-		return row.Extra.ReopenedMs
-	}
-	return row.CreatedMs
-}
-
 func decodeFacts(raw json.RawMessage) state.Facts {
 	var f state.Facts
 	// The leader encoded it; an unreadable one only hides measurements.
 	_ = json.Unmarshal(raw, &f)
 	return f
-}
-
-// liveResources is what the job's processes use now. With GPUs the flat memory
-// is theirs, as the seed's samples show it; without, the processes'.
-func liveResources(u *protocol.Usage, full bool) *protocol.Resources {
-	r := &protocol.Resources{CPUUsage: ptr(round1(u.CPUPercent))}
-	used, total := u.Memory, u.HostMemory
-	if len(u.GPUs) > 0 {
-		used, total = 0, 0
-		sum, measured := 0, 0
-		for _, g := range u.GPUs {
-			used, total = used+g.MemoryUsedBytes, total+g.MemoryTotalBytes
-			if g.Utilization != nil {
-				sum, measured = sum+*g.Utilization, measured+1
-			}
-		}
-		if measured > 0 {
-			r.GPUUtilization = ptr(sum / measured)
-		}
-		r.GPUType = u.GPUs[0].Type
-	}
-	if used > 0 {
-		r.MemoryUsage, r.MemoryUsageBytes = protocol.FormatBytes(used), used
-	}
-	if total > 0 {
-		r.MemoryTotal, r.MemoryTotalBytes = protocol.FormatBytes(total), total
-	}
-	if full {
-		r.GPUs = u.GPUs
-		r.CPU = &protocol.CPUUsage{Utilization: round1(u.CPUPercent), Cores: u.Cores,
-			Memory: protocol.FormatBytes(u.HostMemory), MemoryBytes: u.HostMemory}
-	}
-	return r
-}
-
-// peakResources is what the job's processes used at most.
-func peakResources(u *protocol.Usage, full bool) *protocol.Resources {
-	r := &protocol.Resources{TotalComputeTime: ptr(seconds(u.CPUMs))}
-	if u.PeakMemory > 0 {
-		r.PeakMemoryUsage, r.PeakMemoryBytes = protocol.FormatBytes(u.PeakMemory), u.PeakMemory
-	}
-	for i, g := range u.GPUs {
-		if g.Utilization != nil && (r.PeakGPUUtilization == nil || *g.Utilization > *r.PeakGPUUtilization) {
-			r.PeakGPUUtilization = g.Utilization
-		}
-		if i == 0 {
-			r.GPUType = g.Type
-		}
-	}
-	if full {
-		r.GPUs = u.GPUs
-	}
-	return r
 }
 
 // summary is format=summary (seed S2, first sample).

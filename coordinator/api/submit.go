@@ -2,11 +2,14 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math"
+	"strings"
 	"time"
 
 	"windlass/coordinator/blob"
@@ -19,6 +22,10 @@ import (
 // full: long enough that thousands of refused callers are no load, short enough
 // that a drained queue does not stay empty.
 const queueFullRetry = 10
+
+// maxQueueRetry bounds what a caller is told to wait where the rate of lately
+// says when the next place will be free: it may be higher again.
+const maxQueueRetry = 60
 
 // noLeaderRetry, in seconds, is the usual length of an election rounded up.
 const noLeaderRetry = 2
@@ -51,7 +58,7 @@ func (s *Server) submit(c *call) error {
 		return uncertain(err, id)
 	}
 	if res.Code != "" {
-		return refusedSubmit(res, endpoint.ID)
+		return s.refusedSubmit(res, endpoint)
 	}
 	return s.submitted(c, res, endpoint, in)
 }
@@ -153,27 +160,44 @@ func (s *Server) submitted(c *call, res command.Result, e *state.Endpoint, in *s
 	return c.json(&out)
 }
 
-func refusedSubmit(res command.Result, endpoint string) error {
-	e := refused(res)
+func (s *Server) refusedSubmit(res command.Result, e *state.Endpoint) error {
+	err := refused(res)
 	switch res.Code {
 	case protocol.CodeQueueFull:
-		e.With("queueSize", res.Count).With("limit", res.Limit).With("retryAfter", queueFullRetry)
+		s.addQueue(err, res, e)
 	case protocol.CodeEndpointNotFound:
-		return endpointNotFound(endpoint)
+		return endpointNotFound(e.ID)
 	case protocol.CodeIdempotencyReused:
-		e.With("field", "idempotencyKey").With("reason", "The key was used before with another payload").With("jobId", res.Job)
+		err.With("field", "idempotencyKey").With("reason", "The key was used before with another payload").With("jobId", res.Job)
 	}
-	return e
+	return err
+}
+
+// addQueue says which limit is reached and how long the queue is (seed S0), in
+// jobs and, when jobs ended lately, in seconds.
+func (s *Server) addQueue(err *protocol.Error, res command.Result, e *state.Endpoint) {
+	err.With("limit", res.Limit)
+	waiting, of := int(res.Count), ""
+	switch res.Limit {
+	case command.LimitEndpoint:
+		of = e.ID
+	case command.LimitMemory:
+		waiting = s.deps.Store.View().Queued(e.Org)
+		err.With("memoryBytes", res.Count)
+	}
+	retry := queueFullRetry
+	if rate := s.estimate.rate(e.Org, of, s.deps.NowMs()); rate > 0 {
+		err.With("estimatedWait", int64(math.Ceil(float64(waiting)/rate)))
+		retry = int(min(max(math.Ceil(1/rate), 1), maxQueueRetry))
+	}
+	err.With("queueSize", waiting).With("retryAfter", retry)
 }
 
 // refused is the error of a command that was applied and found refused.
 func refused(res command.Result) *protocol.Error {
-	message := res.Message
-	if message == "" {
-		message = "The request was refused"
-		if res.Code == protocol.CodeQueueFull {
-			message = "Job queue is at capacity"
-		}
+	message := cmp.Or(res.Message, "The request was refused")
+	if res.Code == protocol.CodeQueueFull {
+		message = "Job queue is at capacity: " + strings.ToLower(message[:1]) + message[1:]
 	}
 	return protocol.NewError(res.Code, message)
 }

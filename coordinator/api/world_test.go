@@ -69,6 +69,16 @@ func (l *testLog) apply(group []*command.Command) ([]command.Result, error) {
 	return l.fsm.ApplyBatch([]*raft.Log{{Index: l.index, Type: raft.LogCommand, Data: data}})[0].([]command.Result), nil
 }
 
+// modern raises the feature level to the newest, as a leader does on its first
+// turn.
+func (w *world) modern() {
+	w.t.Helper()
+	level := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureMax}}}
+	if _, err := w.log.apply([]*command.Command{level}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func nowMs() int64 { return time.Now().UnixMilli() }
 
 // leading is a cluster of one.

@@ -77,10 +77,10 @@ func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) 
 
 // encodeFacts spares short jobs, which measured nothing, the encoder.
 func encodeFacts(f *protocol.Finish) ([]byte, error) {
-	if f.ColdStart == nil && f.Usage == nil && f.Progress == nil {
+	if f.ColdStart == nil && f.Usage == nil && f.Progress == nil && len(f.Metrics) == 0 {
 		return []byte("{}"), nil
 	}
-	return protocol.EncodeJSON(state.Facts{ColdStart: f.ColdStart, Usage: f.Usage, Progress: f.Progress})
+	return protocol.EncodeJSON(state.Facts{ColdStart: f.ColdStart, Usage: f.Usage, Progress: f.Progress, Metrics: f.Metrics})
 }
 
 func payload(inline []byte, ref *protocol.BlobRef) (*command.Payload, bool) {

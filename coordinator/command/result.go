@@ -2,6 +2,13 @@ package command
 
 import "windlass/protocol"
 
+// The values of Result.Limit.
+const (
+	LimitOrg      = "organisation"
+	LimitEndpoint = "endpoint"
+	LimitMemory   = "memory"
+)
+
 // Result is what applying one command answered. Code is empty on success; a
 // command that found nothing to do because it had been applied before succeeds
 // with Replayed set.
@@ -16,6 +23,6 @@ type Result struct {
 	Revision  uint64         // PutEndpoint
 	Replayed  bool
 	Current   []protocol.HeldAttempt // Register: the attempts that are this incarnation's
-	Limit     string                 // QUEUE_FULL: "organisation", "endpoint" or "memory"
+	Limit     string                 // QUEUE_FULL: which one
 	Count     int64                  // QUEUE_FULL: how many wait, or bytes held; Evict: how many jobs left
 }

@@ -114,7 +114,7 @@ func (s *step) recall(c *command.Recall) command.Result {
 		j.Org, j.Target = e.Org, e.ID // strings that its jobs share
 	}
 	if limit := s.txn.Settings().MaxBytes; limit > 0 && s.txn.Bytes()+j.Size() > limit {
-		return full(limitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
+		return full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
 	}
 	s.txn.PutJob(j)
 	return command.Result{}

@@ -49,7 +49,7 @@ func TestQueueLimitOfAnOrganisation(t *testing.T) {
 	w.refused(submit(2, limited), protocol.CodeQueueFull)
 	w.ok(putOrg(org1, func(p *command.PutOrg) { p.Create, p.QueueLimit = false, 2 }))
 	w.ok(submit(2, limited))
-	if r := w.refused(submit(3), protocol.CodeQueueFull); r.Limit != limitOrg || r.Count != 2 {
+	if r := w.refused(submit(3), protocol.CodeQueueFull); r.Limit != command.LimitOrg || r.Count != 2 {
 		t.Errorf("the refusal says %+v", r)
 	}
 	w.ok(cancel(1, org1))

@@ -13,13 +13,6 @@ import (
 // keyTermMs is how long an idempotency key outlives the end of its job (DESIGN 4).
 const keyTermMs = 24 * 60 * 60 * 1000
 
-// The values of Result.Limit.
-const (
-	limitOrg      = "organisation"
-	limitEndpoint = "endpoint"
-	limitMemory   = "memory"
-)
-
 func (s *step) submit(c *command.Submit) command.Result {
 	id := protocol.JobID(c.GetJob())
 	if j := s.txn.Job(id); j != nil {
@@ -45,7 +38,7 @@ func (s *step) submit(c *command.Submit) command.Result {
 		return r
 	}
 	if limit := s.txn.Settings().MaxBytes; limit > 0 && s.txn.Bytes()+size > limit {
-		return full(limitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
+		return full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
 	}
 	j.Seq = s.txn.NextSeq()
 	s.txn.PutJob(j)
@@ -85,10 +78,10 @@ func (s *step) queueFull(e *state.Endpoint, limit int) (command.Result, bool) {
 		limit = protocol.MaxQueueOrg
 	}
 	if queued := s.txn.Queued(e.Org); queued >= limit {
-		return full(limitOrg, int64(queued), fmt.Sprintf("%d jobs of this organisation wait already", queued)), true
+		return full(command.LimitOrg, int64(queued), fmt.Sprintf("%d jobs of this organisation wait already", queued)), true
 	}
 	if l := e.Doc.QueueLimit; l > 0 && e.Queued >= l {
-		return full(limitEndpoint, int64(e.Queued), fmt.Sprintf("%d jobs of this endpoint wait already", e.Queued)), true
+		return full(command.LimitEndpoint, int64(e.Queued), fmt.Sprintf("%d jobs of this endpoint wait already", e.Queued)), true
 	}
 	return command.Result{}, false
 }

@@ -115,6 +115,7 @@ type Facts struct {
 	ColdStart *protocol.ColdStart `json:"coldStart,omitempty"`
 	Usage     *protocol.Usage     `json:"usage,omitempty"`
 	Progress  *protocol.Progress  `json:"progress,omitempty"`
+	Metrics   json.RawMessage     `json:"metrics,omitempty"` // an object that came with the result
 }
 
 // Endpoint is one endpoint with its newest document and the older revisions

@@ -111,10 +111,13 @@ func (w *writing) tell(part float64) {
 	}
 	w.lastProgress = now
 	w.teller.progress(r)
+	w.teller.metric("tokensProcessed", float64(w.promptTokens+w.counts.Tokens))
 }
 
 // finish reports the figures that are known at the end.
 func (w *writing) finish() {
+	w.teller.metric("tokensProcessed", float64(w.promptTokens+w.counts.Tokens))
+	w.teller.metric("itemsProcessed", float64(w.counts.Done))
 	w.teller.metric("tokensGenerated", float64(w.counts.Tokens))
 	w.teller.metric("promptTokens", float64(w.promptTokens))
 	if w.firstToken > 0 {

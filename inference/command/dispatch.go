@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -144,9 +145,9 @@ func (in *Instance) jobMessage(m message) {
 	case kindChunk:
 		j.emit(inference.Event{Type: inference.EventChunk, Chunk: m.value("data")})
 	case kindResult:
-		j.finish(m.value("output"), m.text("outputFile"), nil)
+		j.finish(outcome{output: m.value("output"), file: m.text("outputFile"), metrics: bytes.Clone(m.object("metrics", protocol.MaxMetadata))})
 	case kindError:
-		j.finish(nil, "", m.failure())
+		j.finish(outcome{err: m.failure()})
 	}
 }
 
@@ -168,7 +169,7 @@ func (in *Instance) faulty(j *job, m message) {
 	}
 	switch m.kind {
 	case kindResult, kindError:
-		j.finish(nil, "", f)
+		j.finish(outcome{err: f})
 	case kindChunk:
 		j.doom(f)
 	default:

@@ -30,9 +30,15 @@ type job struct {
 	last     time.Time
 	progress protocol.Progress
 	doomed   *inference.Failure // fails it when the child ends it
-	output   json.RawMessage
-	file     string // the output file, relative to dir
-	err      error
+	outcome  outcome
+}
+
+// outcome is how the child said that a job ended.
+type outcome struct {
+	output  json.RawMessage
+	file    string // the output file, relative to the job's directory
+	metrics json.RawMessage
+	err     error
 }
 
 // emit hands an event to the caller, unless the job ended.
@@ -68,16 +74,16 @@ func (j *job) lastSign() time.Time {
 }
 
 // finish sets the outcome; only the first one counts.
-func (j *job) finish(output json.RawMessage, file string, err error) {
+func (j *job) finish(o outcome) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.ended {
 		return
 	}
 	if j.doomed != nil {
-		output, file, err = nil, "", j.doomed
+		o = outcome{err: j.doomed}
 	}
-	j.ended, j.output, j.file, j.err = true, output, file, err
+	j.ended, j.outcome = true, o
 	close(j.done)
 }
 
@@ -147,15 +153,15 @@ func (j *job) metric(m message) {
 // result is the outcome; the job is done.
 func (j *job) result() (inference.Result, error) {
 	j.mu.Lock()
-	output, file, err := j.output, j.file, j.err
+	o := j.outcome
 	j.mu.Unlock()
-	if err != nil {
-		return inference.Result{}, err
+	if o.err != nil {
+		return inference.Result{}, o.err
 	}
-	if file != "" {
-		output, err = readOutput(j.dir, file)
+	if o.file != "" {
+		o.output, o.err = readOutput(j.dir, o.file)
 	}
-	return inference.Result{Output: output}, err
+	return inference.Result{Output: o.output, Metrics: o.metrics}, o.err
 }
 
 // readOutput reads an output file of the job's directory; os.Root keeps a link or
