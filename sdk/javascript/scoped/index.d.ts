@@ -1,0 +1,2 @@
+export * from "tensorone-sdk";
+export { default } from "tensorone-sdk";
