@@ -37,7 +37,7 @@ const defaultRetries = 4;
 
 /** resolve fills options from the environment; it throws a TypeError that says what is missing. */
 export function resolve(options: ClientOptions): Settings {
-  const apiKey = options.apiKey ?? environment("TENSORONE_API_KEY");
+  const apiKey = key(options.apiKey);
   if (!apiKey) {
     throw new TypeError("cannot make a client: no API key; give apiKey or set TENSORONE_API_KEY");
   }
@@ -50,6 +50,14 @@ export function resolve(options: ClientOptions): Settings {
     fetch: options.fetch ?? ((...args) => globalThis.fetch(...args)),
     headers: options.headers ?? {},
   };
+}
+
+/** The documentation's placeholder gives way to the environment, so that a pasted example runs. */
+const placeholder = "your_api_key";
+
+function key(given: string | undefined): string | undefined {
+  const known = environment("TENSORONE_API_KEY");
+  return given === undefined || (given === placeholder && known) ? known : given;
 }
 
 function base(text: string): string {

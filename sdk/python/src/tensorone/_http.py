@@ -18,6 +18,7 @@ from ._errors import APIError, ConnectionFailed, UnavailableError, api_error
 from ._version import __version__
 
 DEFAULT_BASE = "http://127.0.0.1:7400"
+_PLACEHOLDER = "your_api_key"  # of the documentation: it gives way to the environment, so that a pasted example runs
 _FIRST_WAIT = 0.25  # doubled each time: half a second of failover fits into the first three
 _LONGEST_WAIT = 8.0
 _LONGEST_RETRY_AFTER = 30.0  # a longer one is the caller's to wait for
@@ -68,7 +69,8 @@ class Settings:
         headers: Optional[Mapping[str, str]],
         ssl_context: Optional[ssl.SSLContext],
     ) -> None:
-        key = api_key or os.environ.get("TENSORONE_API_KEY")
+        known = os.environ.get("TENSORONE_API_KEY")
+        key = known if not api_key or (api_key == _PLACEHOLDER and known) else api_key
         if not key:
             raise ValueError("cannot make a client: no API key; give api_key or set TENSORONE_API_KEY")
         self.api_key = key
