@@ -16,7 +16,7 @@ const (
 	rateSubmit
 )
 
-// open marks the routes that answer without a key. There are two, and a test
+// open marks the routes that answer without a key. There are three, and a test
 // names them.
 const open auth.Permission = ""
 
@@ -54,6 +54,7 @@ func (s *Server) routes() []*route {
 	return []*route{
 		{"GET", "/healthz", "health", open, rateNone, noBody, bodyTime, s.health},
 		{"GET", "/readyz", "ready", open, rateNone, noBody, bodyTime, s.ready},
+		{"GET", "/v2/openapi.json", "openapi", open, rateNone, noBody, bodyTime, s.serveOpenAPI},
 		{"GET", "/metrics", "metrics", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.serveMetrics},
 
 		{"POST", "/v2/endpoints/{id}/runasync", "submit", auth.EndpointsExecute, rateSubmit, protocol.MaxBody, bodyTime, s.submit},

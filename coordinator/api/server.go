@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
+	"windlass/docs"
 	"windlass/protocol"
 )
 
@@ -48,6 +49,7 @@ type Server struct {
 	waiting  atomic.Int64 // those of them that are still in their handler
 	lines    *lines       // to the leader
 	silent   silent
+	openapi  []byte // the description of the API, as JSON
 
 	mu      sync.Mutex
 	closing bool
@@ -68,6 +70,9 @@ func New(deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.metrics = m
+	if s.openapi, err = openAPIJSON(docs.OpenAPI()); err != nil {
+		return nil, err
+	}
 	s.fast = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.refuse,

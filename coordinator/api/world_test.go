@@ -156,7 +156,7 @@ func newWorld(t testing.TB) *world {
 		DialContext:         func(context.Context, string, string) (net.Conn, error) { return w.ln.Dial() },
 		MaxIdleConnsPerHost: 100, DisableCompression: true,
 	}
-	w.http = &http.Client{Transport: transport}
+	w.http = &http.Client{Transport: described{w: w, next: transport}}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		stop, done := context.WithTimeout(context.Background(), 10*time.Second)

@@ -11,7 +11,7 @@ func TestImportDirection(t *testing.T) {
 		"protocol":    {"protocol"},
 		"inference":   {"inference", "protocol"},
 		"agent":       {"agent", "inference", "protocol"},
-		"coordinator": {"coordinator", "protocol"},
+		"coordinator": {"coordinator", "docs", "protocol"},
 		"cmd":         {"cmd", "coordinator", "agent", "inference", "protocol"},
 		"scripts":     {"scripts", "coordinator", "agent", "inference", "protocol"},
 	}
