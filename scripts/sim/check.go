@@ -20,7 +20,8 @@ type checker struct {
 	queued  map[string]int // by organisation
 	keys    map[string]*binding
 	agents  map[protocol.AgentID]protocol.Incarnation
-	refused map[protocol.JobID]bool // whose submit certainly had no effect
+	holders map[protocol.AgentID][]*shadow // whom it leases
+	refused map[protocol.JobID]bool        // whose submit certainly had no effect
 	acked   []*request
 	digests map[uint64][32]byte
 	runs    []*handlerRun
@@ -32,24 +33,26 @@ type checker struct {
 
 // shadow is a job as the log's answers tell it.
 type shadow struct {
-	id         protocol.JobID
-	request    *request
-	row        *state.Job // as committed
-	versions   []version  // of the row, all that ever were
-	status     protocol.Status
-	attempt    uint32
-	run        uint32
-	failures   uint32
-	losses     uint32
-	agent      protocol.AgentID
-	inc        protocol.Incarnation
-	adoptable  bool
-	since      int64 // virtual: in this status
-	waitsFrom  int64 // virtual: the ttl counts from here
-	endedMs    int64 // by the log's clock
-	starts     int   // of handlers, in this run
-	evicted    bool
-	waitingFor int // index among the endpoint's waiting, see order
+	id        protocol.JobID
+	request   *request
+	row       *state.Job // as committed
+	versions  []version  // of the row, all that ever were
+	status    protocol.Status
+	attempt   uint32
+	run       uint32
+	failures  uint32
+	losses    uint32
+	agent     protocol.AgentID
+	inc       protocol.Incarnation
+	adoptable bool
+	since     int64 // virtual: in this status
+	waitsFrom int64 // virtual: the ttl counts from here
+	endedMs   int64 // by the log's clock
+	starts    int   // of handlers, in this run
+	evicted   bool
+	line      *line // of its endpoint
+	place     place // in line
+	running   bool  // counted there
 }
 
 // version is the row of a job after one entry.
@@ -66,7 +69,7 @@ func newChecker(w *world) *checker {
 	c := &checker{
 		world: w, jobs: make(map[protocol.JobID]*shadow), live: make(map[protocol.JobID]*shadow),
 		queued: make(map[string]int), keys: make(map[string]*binding),
-		agents: make(map[protocol.AgentID]protocol.Incarnation), refused: make(map[protocol.JobID]bool),
+		agents: make(map[protocol.AgentID]protocol.Incarnation), holders: make(map[protocol.AgentID][]*shadow), refused: make(map[protocol.JobID]bool),
 		digests: make(map[uint64][32]byte), held: make(map[protocol.HeldAttempt]*agent),
 		signs: make(map[protocol.HeldAttempt]int64),
 	}
@@ -99,6 +102,7 @@ func (c *checker) batch(n *node, index uint64, results []command.Result, cursor 
 	c.changes(n, cursor, c.change)
 	for _, s := range c.touched {
 		c.compare(n, index, s)
+		c.order.settle(s)
 	}
 }
 

@@ -33,8 +33,11 @@ func (a *agent) start(t *attempt) {
 	t.run = h
 	took := r.Int64N(2*w.plan.RunMs) + 1
 	lot := r.IntN(40)
-	if w.healed && lot >= 5 { // what is left has to end
-		took, lot = min(took, second), 40
+	if w.healed { // what is left has to end
+		took = min(took, second)
+		if lot >= 5 {
+			lot = 40
+		}
 	}
 	switch lot {
 	case 0, 1, 2, 3:

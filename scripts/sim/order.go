@@ -4,73 +4,158 @@ import (
 	"slices"
 
 	"windlass/coordinator/command"
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
-// order judges whom the broker grants (I10): of the jobs that wait for an
-// endpoint the one of the highest priority that was submitted first; and none
-// while an endpoint that any agent serves has a better one.
+// order judges every grant of the leader when it is proposed, which is when it
+// was decided (I10): the agent may have it, and no job that it could have been
+// given instead comes first. Priority, then between organisations the fair
+// share, then submission.
 type order struct {
-	check    *checker
-	waiting  map[string][]*shadow // by organisation and endpoint
-	names    []string             // of waiting, in the order in which they came
-	proposed map[protocol.JobID]int
+	check *checker
+	lines map[string]*line // by organisation and endpoint
+	names []string         // of lines, in the order in which they came
+	share share
+
+	// Of the leadership that is judged.
 	epoch    int
-	granted  []grant // since the last judgement
-	kept     map[string]int64
+	proposed map[protocol.JobID]int     // leases, adoptions and expiries on their way
+	granting map[protocol.JobID]granted // leases on their way
+	fused    []grant                    // decided in this step, with the submit
+	kept     map[string]int64           // until when an agent is not offered an endpoint
 }
 
+// line is what waits for one endpoint, and how many run.
+type line struct {
+	org, endpoint string
+	waiting       [protocol.Priorities + 1][]*shadow // by submission
+	running       int                                // leased, and not about to end
+	granting      int
+}
+
+// granted is a lease on its way.
+type granted struct {
+	line  *line
+	agent protocol.AgentID
+}
+
+// grant is one that is judged.
 type grant struct {
 	node     *node
 	job      protocol.JobID
-	agent    protocol.AgentID
-	endpoint string
+	agent    *agent
+	line     *line
 	priority protocol.Priority
 	seq      uint64
 }
 
-// mostWaiting is above which only some grants are judged, because each looks at
-// everything that waits.
-const mostWaiting = 32
+// rejectTerm is for how long a broker keeps an endpoint from an agent that refused it.
+const rejectTerm = 11 * second
 
 func newOrder(c *checker) order {
-	return order{check: c, waiting: make(map[string][]*shadow), proposed: make(map[protocol.JobID]int), kept: make(map[string]int64)}
+	return order{
+		check: c, lines: make(map[string]*line), proposed: make(map[protocol.JobID]int), granting: make(map[protocol.JobID]granted),
+		kept: make(map[string]int64), share: newShare(),
+	}
 }
 
-func (s *shadow) place() string {
-	return s.request.submit.GetOrg() + "/" + s.request.submit.GetEndpoint()
-}
-
-func (o *order) add(s *shadow) {
-	k := s.place()
-	if _, ok := o.waiting[k]; !ok {
+func (o *order) line(org, endpoint string) *line {
+	k := org + "/" + endpoint
+	l := o.lines[k]
+	if l == nil {
+		l = &line{org: org, endpoint: endpoint}
+		o.lines[k] = l
 		o.names = append(o.names, k)
 	}
-	s.waitingFor = len(o.waiting[k])
-	o.waiting[k] = append(o.waiting[k], s)
+	return l
 }
 
-func (o *order) remove(s *shadow) {
-	k := s.place()
-	list := o.waiting[k]
-	last := len(list) - 1
-	list[s.waitingFor] = list[last]
-	list[s.waitingFor].waitingFor = s.waitingFor
-	list[last] = nil
-	o.waiting[k] = list[:last]
+// place is where a job stands: nowhere unless it waits.
+type place struct {
+	line     *line
+	priority protocol.Priority
+	seq      uint64
 }
 
-// proposed notes what a leadership has on its way to the log.
+// settle brings a job's place in line with its row, after each entry.
+func (o *order) settle(s *shadow) {
+	var now place
+	if s.status == protocol.StatusQueued && !s.evicted && s.row != nil {
+		now = place{s.line, s.row.Priority, s.row.Seq}
+	}
+	if now == s.place {
+		return
+	}
+	if at := s.place; at.line != nil {
+		list := at.line.waiting[at.priority]
+		i, _ := slices.BinarySearchFunc(list, at.seq, bySeq)
+		at.line.waiting[at.priority] = slices.Delete(list, i, i+1)
+		o.share.leave(at.line.org, at.priority)
+	}
+	s.place = now
+	if now.line != nil {
+		list := now.line.waiting[now.priority]
+		i, _ := slices.BinarySearchFunc(list, now.seq, bySeq)
+		now.line.waiting[now.priority] = slices.Insert(list, i, s)
+		o.share.join(now.line.org, now.priority)
+	}
+}
+
+func bySeq(s *shadow, seq uint64) int {
+	switch {
+	case s.place.seq < seq:
+		return -1
+	case s.place.seq > seq:
+		return 1
+	}
+	return 0
+}
+
+// run counts what runs; finishing says that the leader has its result.
+func (o *order) run(s *shadow, running bool) {
+	if s.running == running {
+		return
+	}
+	s.running = running
+	if running {
+		s.line.running++
+	} else {
+		s.line.running--
+	}
+}
+
+// begin forgets what was on its way to another leadership.
+func (o *order) begin(epoch int) {
+	if o.epoch == epoch {
+		return
+	}
+	o.epoch = epoch
+	clear(o.proposed)
+	o.fused = o.fused[:0]
+	for id := range o.granting { // order does not matter: all go
+		o.landed(id)
+	}
+	for _, s := range o.check.live { // order does not matter: each on its own
+		o.run(s, s.status == protocol.StatusInitializing)
+	}
+	o.share = o.share.restart()
+}
+
+func (o *order) landed(id protocol.JobID) {
+	if g, ok := o.granting[id]; ok {
+		g.line.granting--
+		delete(o.granting, id)
+	}
+}
+
+// proposed judges what a leadership puts on its way to the log.
 func (c *checker) proposed(n *node, epoch int, cmds []*command.Command) {
 	o := &c.order
 	if epoch != c.world.epoch {
 		return
 	}
-	if o.epoch != epoch {
-		o.epoch = epoch
-		clear(o.proposed)
-		o.granted = o.granted[:0]
-	}
+	o.begin(epoch)
 	var submit *command.Submit
 	for _, cmd := range cmds {
 		switch op := cmd.GetOp().(type) {
@@ -80,19 +165,40 @@ func (c *checker) proposed(n *node, epoch int, cmds []*command.Command) {
 			o.proposed[protocol.JobID(op.ExpireTtl.GetJob())]++
 		case *command.Command_Adopt:
 			o.proposed[protocol.JobID(op.Adopt.GetJob())]++
-		case *command.Command_Lease:
-			id := protocol.JobID(op.Lease.GetJob())
-			o.proposed[id]++
-			g := grant{node: n, job: id, agent: protocol.AgentID(op.Lease.GetAgent())}
-			if s := c.jobs[id]; s != nil && s.row != nil {
-				g.endpoint, g.priority, g.seq = s.place(), s.row.Priority, s.row.Seq
-			} else if submit != nil {
-				g.endpoint, g.priority, g.seq = submit.GetOrg()+"/"+submit.GetEndpoint(), protocol.Priority(submit.GetPriority()), 1<<63
+		case *command.Command_Finish:
+			if s := c.jobs[protocol.JobID(op.Finish.GetJob())]; s != nil && s.attempt == op.Finish.GetAttempt() {
+				o.run(s, false)
 			}
-			o.granted = append(o.granted, g)
+		case *command.Command_Lease:
+			o.lease(n, op.Lease, submit)
 		case *command.Command_Release:
-			c.releasing(n, op.Release)
+			if s := c.jobs[protocol.JobID(op.Release.GetJob())]; s != nil && op.Release.GetReason() == command.Release_REJECTED {
+				o.keep(protocol.AgentID(op.Release.GetAgent()), s.line)
+			}
 		}
+	}
+}
+
+func (o *order) lease(n *node, l *command.Lease, submit *command.Submit) {
+	c := o.check
+	id := protocol.JobID(l.GetJob())
+	i := slices.IndexFunc(c.world.agents, func(a *agent) bool { return a.id == protocol.AgentID(l.GetAgent()) })
+	g := grant{node: n, job: id, agent: c.world.agents[i]}
+	s := c.jobs[id]
+	switch {
+	case s != nil && s.row != nil:
+		g.line, g.priority, g.seq = s.line, s.row.Priority, s.row.Seq
+		o.queued(&g, s)
+	case submit != nil:
+		g.line, g.priority, g.seq = o.line(submit.GetOrg(), submit.GetEndpoint()), protocol.Priority(submit.GetPriority()), 1<<63
+		o.fused = append(o.fused, g)
+	default:
+		c.fail("I10", "a lease of job %s is proposed, and nobody knows it", id)
+	}
+	o.proposed[id]++
+	if _, again := o.granting[id]; !again {
+		o.granting[id] = granted{g.line, g.agent.id}
+		g.line.granting++
 	}
 }
 
@@ -103,21 +209,26 @@ func (c *checker) answered(epoch int, cmds []*command.Command, results []command
 		return
 	}
 	for i, cmd := range cmds {
-		var raw []byte
+		var id protocol.JobID
 		switch op := cmd.GetOp().(type) {
 		case *command.Command_ExpireTtl:
-			raw = op.ExpireTtl.GetJob()
+			id = protocol.JobID(op.ExpireTtl.GetJob())
 		case *command.Command_Adopt:
-			raw = op.Adopt.GetJob()
+			id = protocol.JobID(op.Adopt.GetJob())
+		case *command.Command_Finish:
+			if s := c.jobs[protocol.JobID(op.Finish.GetJob())]; s != nil {
+				o.run(s, s.status == protocol.StatusInitializing)
+			}
+			continue
 		case *command.Command_Lease:
-			raw = op.Lease.GetJob()
-			if s := c.jobs[protocol.JobID(raw)]; s != nil && (err != nil || results[i].Code != "") {
-				o.keep(protocol.AgentID(op.Lease.GetAgent()), s.place())
+			id = protocol.JobID(op.Lease.GetJob())
+			o.landed(id)
+			if s := c.jobs[id]; s != nil && (err != nil || results[i].Code != "") {
+				o.keep(protocol.AgentID(op.Lease.GetAgent()), s.line)
 			}
 		default:
 			continue
 		}
-		id := protocol.JobID(raw)
 		if o.proposed[id]--; o.proposed[id] <= 0 {
 			delete(o.proposed, id)
 		}
@@ -125,48 +236,93 @@ func (c *checker) answered(epoch int, cmds []*command.Command, results []command
 }
 
 // keep notes that an agent is not offered an endpoint for a moment.
-func (o *order) keep(agent protocol.AgentID, endpoint string) {
-	o.kept[string(agent[:])+endpoint] = o.check.world.now + 11*second
+func (o *order) keep(agent protocol.AgentID, l *line) {
+	o.kept[string(agent[:])+l.org+"/"+l.endpoint] = o.check.world.now + rejectTerm
 }
 
-// judge looks at what was granted in the step that is over.
+// judge looks at the grants that came with their submit, when the step is over:
+// what the queue gave away in it was decided before them.
 func (o *order) judge() {
-	for i := range o.granted {
-		g := &o.granted[i]
-		if n := uint64(len(o.waiting[g.endpoint])); n <= mostWaiting || g.seq%(n/mostWaiting) == 0 {
-			o.one(g)
-		}
+	for i := range o.fused {
+		g := &o.fused[i]
+		o.allowed(g, g.line.granting-1)
+		o.first(g, func(s *shadow) bool { return s.place.priority <= g.priority })
 	}
-	o.granted = o.granted[:0]
+	o.fused = o.fused[:0]
 }
 
-func (o *order) one(g *grant) {
-	c, w := o.check, o.check.world
-	if g.node != w.leader || g.endpoint == "" {
-		return
+// queued judges a grant from the queue.
+func (o *order) queued(g *grant, s *shadow) {
+	o.allowed(g, g.line.granting)
+	if until := s.row.NotBeforeMs; until > g.node.nowMs() {
+		o.check.fail("I9", "job %s was granted %d ms before its back-off ends", g.job, until-g.node.nowMs())
 	}
-	for _, s := range o.waiting[g.endpoint] {
-		better := s.row != nil && (s.row.Priority < g.priority || s.row.Priority == g.priority && s.row.Seq < g.seq)
-		if better && s.id != g.job && o.free(g.node, s) {
-			c.fail("I10", "job %s (%s, seq %d) was granted before %s (%s, seq %d) of the same endpoint",
-				g.job, g.priority, g.seq, s.id, s.row.Priority, s.row.Seq)
-		}
+	o.first(g, func(s *shadow) bool {
+		return s.place.priority < g.priority || s.place.priority == g.priority && s.line.org == g.line.org && s.place.seq < g.seq
+	})
+	o.fair(g)
+}
+
+// allowed judges that the agent may have the job at all.
+func (o *order) allowed(g *grant, granting int) {
+	c := o.check
+	e := g.node.store.Endpoint(g.line.org, g.line.endpoint)
+	switch {
+	case e == nil || g.node != c.world.leader:
+	case e.Doc.Paused:
+		c.fail("I10", "job %s was granted while its endpoint %s is paused", g.job, e.ID)
+	case e.Doc.MaxRunning > 0 && g.line.running+granting >= e.Doc.MaxRunning:
+		c.fail("I10", "job %s was granted while %d of %s run or begin, and %d may", g.job, g.line.running+granting, e.ID, e.Doc.MaxRunning)
+	case e.Doc.Resources.GPUs > 0 && g.agent.gpus == 0:
+		c.fail("I10", "job %s was granted to agent %d, which has not what %s needs", g.job, g.agent.no, e.ID)
 	}
+}
+
+// first fails when a job that comes before could have been granted instead.
+func (o *order) first(g *grant, before func(*shadow) bool) {
 	for _, name := range o.names {
-		if name == g.endpoint || !o.open(g, name) {
+		l := o.lines[name]
+		if l != g.line && !o.open(g, l) {
 			continue
 		}
-		for _, s := range o.waiting[name] {
-			if s.row != nil && s.row.Priority < g.priority && o.free(g.node, s) {
-				c.fail("I10", "job %s (%s) of %s was granted before %s (%s) of %s", g.job, g.priority, g.endpoint, s.id, s.row.Priority, name)
+		for p := protocol.Priority(1); p <= g.priority; p++ {
+			if s := o.head(g, l, p); s != nil && before(s) {
+				o.check.fail("I10", "job %s (%s, seq %d) of %s was granted before %s (%s, seq %d) of %s",
+					g.job, g.priority, g.seq, g.line.endpoint, s.id, s.place.priority, s.place.seq, l.endpoint)
 			}
 		}
 	}
 }
 
-// free reports whether a job could be granted instead.
+// fair fails when an organisation is ahead of its share, and another one that
+// waits with the same priority could have been served.
+func (o *order) fair(g *grant) {
+	o.share.look(g.priority)
+	for _, name := range o.names {
+		l := o.lines[name]
+		if l.org == g.line.org || !o.share.ahead(g.line.org, l.org, g.priority) || !o.open(g, l) {
+			continue
+		}
+		if s := o.head(g, l, g.priority); s != nil {
+			o.check.fail("I10", "job %s of %s was granted before %s of %s, which had less of its share", g.job, g.line.org, s.id, l.org)
+		}
+	}
+	o.share.charge(g.line.org, g.priority)
+}
+
+// head is the first job of a line and priority that could be granted.
+func (o *order) head(g *grant, l *line, p protocol.Priority) *shadow {
+	for _, s := range l.waiting[p] {
+		if s.id != g.job && o.free(g.node, s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// free reports whether a job could be granted.
 func (o *order) free(n *node, s *shadow) bool {
-	if s.status != protocol.StatusQueued || s.row == nil || s.row.Status != protocol.StatusQueued || o.proposed[s.id] > 0 || s.row.NotBeforeMs > n.nowMs() {
+	if s.row.NotBeforeMs > n.nowMs() || o.proposed[s.id] > 0 {
 		return false
 	}
 	if end := s.row.ExpiresAtMs(); end != 0 && end <= n.nowMs() {
@@ -177,20 +333,36 @@ func (o *order) free(n *node, s *shadow) bool {
 	})
 }
 
-// open reports whether every agent serves the endpoint, the one of the grant too.
-func (o *order) open(g *grant, name string) bool {
-	s := o.waiting[name]
-	if len(s) == 0 || o.kept[string(g.agent[:])+name] > o.check.world.now {
+// open reports whether the agent of a grant could have been given a job of an
+// endpoint instead.
+func (o *order) open(g *grant, l *line) bool {
+	e := g.node.store.Endpoint(l.org, l.endpoint)
+	switch {
+	case e == nil || e.Doc.Paused || e.Doc.Resources.GPUs > 0 && g.agent.gpus == 0:
+		return false
+	case e.Doc.MaxRunning > 0 && l.running+l.granting >= e.Doc.MaxRunning:
+		return false
+	case o.kept[string(g.agent.id[:])+l.org+"/"+l.endpoint] > o.check.world.now:
 		return false
 	}
-	e := g.node.store.Endpoint(s[0].request.submit.GetOrg(), s[0].request.submit.GetEndpoint())
-	return e != nil && !e.Doc.Paused && e.Doc.MaxRunning == 0 && e.Doc.Warm.Max == 0 && e.Doc.Resources.GPUs == 0
+	return o.room(g.agent, l, e)
 }
 
-// releasing notes whom the broker turns away for a moment.
-func (c *checker) releasing(_ *node, r *command.Release) {
-	s := c.jobs[protocol.JobID(r.GetJob())]
-	if s != nil && r.GetReason() == command.Release_REJECTED {
-		c.order.keep(protocol.AgentID(r.GetAgent()), s.place())
+// room reports whether the agent has a free instance of an endpoint that bounds them.
+func (o *order) room(a *agent, l *line, e *state.Endpoint) bool {
+	if e.Doc.Warm.Max == 0 {
+		return true
 	}
+	n := 0
+	for _, s := range o.check.holders[a.id] {
+		if s.line == l && s.running {
+			n++
+		}
+	}
+	for _, g := range o.granting { // order does not matter: they are counted
+		if g.line == l && g.agent == a.id {
+			n++
+		}
+	}
+	return n < e.Doc.Warm.Max*max(e.Doc.Concurrency, 1)
 }

@@ -83,7 +83,11 @@ func (c *checker) become(s *shadow, status protocol.Status) {
 	w := c.world
 	if s.status == protocol.StatusQueued {
 		c.queued[s.request.submit.GetOrg()]--
-		c.order.remove(s)
+	}
+	if s.status == protocol.StatusInitializing {
+		list := c.holders[s.agent]
+		i := slices.Index(list, s)
+		c.holders[s.agent] = slices.Delete(list, i, i+1)
 	}
 	s.status, s.since = status, w.now
 	s.adoptable = false
@@ -92,8 +96,9 @@ func (c *checker) become(s *shadow, status protocol.Status) {
 	}
 	if status == protocol.StatusQueued {
 		c.queued[s.request.submit.GetOrg()]++
-		c.order.add(s)
 	}
+	c.order.landed(s.id)
+	c.order.run(s, status == protocol.StatusInitializing)
 	if status.Terminal() {
 		delete(c.live, s.id)
 		s.endedMs = c.clock
@@ -159,7 +164,7 @@ func (c *checker) create(s *command.Submit, q *request, id protocol.JobID, key *
 	case c.queued[s.GetOrg()] >= limitOf(s):
 		c.fail("I16", "job %s was taken beyond the limit of %d", id, limitOf(s))
 	}
-	sh := &shadow{id: id, request: q, run: 1, waitsFrom: c.clock - epochMs}
+	sh := &shadow{id: id, request: q, run: 1, waitsFrom: c.clock - epochMs, line: c.order.line(s.GetOrg(), s.GetEndpoint())}
 	c.jobs[id] = sh
 	if s.GetIdempotencyKey() != "" {
 		c.keys[s.GetOrg()+"/"+s.GetEndpoint()+"/"+s.GetIdempotencyKey()] = &binding{job: id, hash: s.GetPayloadHash()[0]}
@@ -199,6 +204,7 @@ func (c *checker) grant(id protocol.JobID, from uint32, agent, inc []byte, r *co
 	c.become(s, protocol.StatusInitializing)
 	s.attempt++
 	s.agent, s.inc = protocol.AgentID(agent), protocol.Incarnation(inc)
+	c.holders[s.agent] = append(c.holders[s.agent], s)
 	c.signs[protocol.HeldAttempt{Job: id, Attempt: s.attempt}] = c.world.now
 }
 
@@ -300,12 +306,7 @@ func (c *checker) register(g *command.Register, r *command.Result) {
 
 // leasedBy returns the jobs of an agent, in the order of their ids.
 func (c *checker) leasedBy(id protocol.AgentID) []*shadow {
-	var out []*shadow
-	for _, s := range c.live {
-		if s.status == protocol.StatusInitializing && s.agent == id {
-			out = append(out, s)
-		}
-	}
+	out := slices.Clone(c.holders[id])
 	slices.SortFunc(out, func(a, b *shadow) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return out
 }

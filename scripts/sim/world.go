@@ -191,8 +191,8 @@ func newWorld(p *plan) *world {
 	return w
 }
 
-// settleTime is how long everything has to come to rest after the last fault: the
-// longest back-off, an overrun with both its graces, and some leases.
+// settleTime is how long it may take after the last fault until the next job ends:
+// the longest back-off, an overrun with both its graces, and some leases.
 const settleTime = 30 * minute
 
 // run plays a plan. It returns the violation that ended it, if any.
@@ -222,9 +222,12 @@ func run(p *plan, tell io.Writer) (w *world, v *check.Violation) {
 	w.every(30*second, w.check.idle)
 	w.until(2*second + p.Span)
 	w.heal()
-	end := w.now + settleTime
+	end, live := w.now+settleTime, 0
 	for w.now < end && !w.check.settled() {
 		w.until(w.now + 10*second)
+		if n := len(w.check.live); n != live {
+			end, live = w.now+settleTime, n
+		}
 	}
 	w.check.end()
 	return w, nil
