@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 )
 
 // A build with the tag chaos can be told to fail. chaosFolder names a folder;
@@ -37,6 +38,9 @@ const (
 	// chaosEntries is an optional file: the number of entries between two
 	// snapshots, and kept behind one.
 	chaosEntries = "snapshot.entries"
+
+	// chaosSegment is an optional file: the bytes of a segment of the log.
+	chaosSegment = "log.segment"
 )
 
 // hangLook is how often a hanging operation looks whether it may go on.
@@ -163,6 +167,8 @@ func (f *chaosFSM) ApplyBatch(logs []*raft.Log) []any {
 func (f *chaosFSM) write(logs []*raft.Log, out []any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var now unix.Timespec // of the clock that all processes of a machine read
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	for i, l := range logs {
 		if l.Type != raft.LogCommand {
 			continue
@@ -170,9 +176,10 @@ func (f *chaosFSM) write(logs []*raft.Log, out []any) {
 		line, err := json.Marshal(struct {
 			Index   uint64 `json:"i"`
 			Term    uint64 `json:"t"`
+			At      int64  `json:"m"`
 			Data    []byte `json:"d"`
 			Results any    `json:"r"`
-		}{l.Index, l.Term, l.Data, out[i]})
+		}{l.Index, l.Term, now.Nano(), l.Data, out[i]})
 		if err == nil {
 			// Not synced: it has to survive this process, not the machine.
 			_, _ = f.journal.Write(append(line, '\n'))
@@ -229,12 +236,25 @@ func (s chaosSink) Close() error {
 
 // snapshotLimits makes snapshots as frequent as the folder says.
 func snapshotLimits(trailing, threshold uint64, interval time.Duration) (uint64, uint64, time.Duration) {
-	text, err := os.ReadFile(filepath.Join(os.Getenv(chaosFolder), chaosEntries))
-	if err != nil {
-		return trailing, threshold, interval
-	}
-	if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32); err == nil {
+	if n, ok := chaosNumber(chaosEntries); ok {
 		return n, n, time.Second
 	}
 	return trailing, threshold, interval
+}
+
+// segmentSize makes segments as small as the folder says.
+func segmentSize(size int) int {
+	if n, ok := chaosNumber(chaosSegment); ok {
+		return int(n)
+	}
+	return size
+}
+
+func chaosNumber(file string) (uint64, bool) {
+	text, err := os.ReadFile(filepath.Join(os.Getenv(chaosFolder), file))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 31)
+	return n, err == nil
 }

@@ -154,6 +154,31 @@ func TestDamagedNewestSnapshotRefuses(t *testing.T) {
 	}
 }
 
+func TestUnfinishedSnapshotsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	m := start(t, Config{Directory: directory(dir)})
+	m.lead(t)
+	m.mustPut(t, 1)
+	if err := m.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	m.end(t)
+	half := filepath.Join(dir, "snapshots", "2-9-1795907703509.tmp")
+	if err := os.MkdirAll(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(half, "state.bin"), []byte("half of it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m = start(t, Config{Directory: directory(dir)})
+	if list, err := m.snaps.List(); err != nil || len(list) != 1 {
+		t.Fatalf("the finished snapshots are %v: %v", list, err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the unfinished snapshot is still there: %v", err)
+	}
+}
+
 func flip(t *testing.T, path string) {
 	t.Helper()
 	raw, err := os.ReadFile(path)

@@ -42,10 +42,34 @@ func openSnapshots(dir string, verify func(io.Reader) error, log hclog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("cannot open snapshots in %s: %w", dir, err)
 	}
+	if err := removeHalf(filepath.Join(dir, "snapshots")); err != nil {
+		return nil, err
+	}
 	if err := checkMeta(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
 	}
 	return snaps, verifyNewest(snaps, filepath.Join(dir, "snapshots"), verify)
+}
+
+// unfinished ends the name of a snapshot that is being written, as raft calls it.
+const unfinished = ".tmp"
+
+// removeHalf removes the snapshots that a process before this one did not finish:
+// raft passes over them and keeps them for ever, each as large as the state.
+func removeHalf(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cannot read snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), unfinished) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("cannot remove an unfinished snapshot: %w", err)
+		}
+	}
+	return nil
 }
 
 // checkMeta finds snapshots that raft would pass over because it cannot read
@@ -56,7 +80,7 @@ func checkMeta(dir string) error {
 		return fmt.Errorf("cannot read snapshots: %w", err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() || strings.HasSuffix(e.Name(), ".tmp") {
+		if !e.IsDir() || strings.HasSuffix(e.Name(), unfinished) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())

@@ -57,7 +57,7 @@ type store struct {
 func openWAL(dir string, log hclog.Logger) (*wal.WAL, error) {
 	var w *wal.WAL
 	err := caught(func() (err error) {
-		w, err = wal.Open(dir, wal.WithLogger(log), wal.WithMetaStore(&walMeta{}))
+		w, err = wal.Open(dir, wal.WithLogger(log), wal.WithMetaStore(&walMeta{}), wal.WithSegmentSize(segmentSize(wal.DefaultSegmentSize)))
 		return err
 	})
 	return w, damaged(filepath.Clean(dir), err)

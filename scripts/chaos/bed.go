@@ -19,17 +19,25 @@ import (
 	"windlass/protocol"
 	"windlass/protocol/client"
 	"windlass/scripts/chaos/record"
+	"windlass/scripts/chaos/wire"
 )
+
+// world is what all beds of a run share.
+type world struct {
+	binary string
+	kernel bool // the network is the kernel's, else one of proxies
+	beds   atomic.Int64
+}
 
 // bed is one scenario's coordinators, agents and records.
 type bed struct {
-	binary string
+	*world
 	dir    string
 	rand   *rand.Rand // of the goroutine that injects faults
 	log    *record.Log
 	client *client.Client // over all coordinators
 	nodes  []*node
-	links  map[string]*link // "c1>c2": the way on which c1 dials c2
+	net    wire.Network // between the coordinators
 	next   atomic.Int64     // task numbers
 	point  string           // the endpoint that jobs are for; "": endpoint
 	stop   context.CancelFunc
@@ -44,34 +52,93 @@ type bed struct {
 const bedKey = "windlass-chaos-key-0001"
 
 // newBed prepares a cluster of so many coordinators; nothing is started.
-func newBed(binary string, random *rand.Rand, coordinators int) (*bed, error) {
+func newBed(w *world, random *rand.Rand, coordinators int) (*bed, error) {
 	dir, err := os.MkdirTemp("", "chaos-")
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	b := &bed{binary: binary, dir: dir, rand: random, stop: stop, links: make(map[string]*link), tasks: make(map[int]protocol.JobID)}
+	b := &bed{world: w, dir: dir, rand: random, stop: stop, tasks: make(map[int]protocol.JobID)}
 	if b.log, err = record.Create(dir); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(b.path("key"), []byte(bedKey+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	for i := range coordinators {
-		n, err := newNode(b, fmt.Sprint("c", i+1))
-		if err != nil {
-			return nil, err
-		}
-		b.nodes = append(b.nodes, n)
-	}
-	for _, from := range b.nodes {
-		if err := b.connect(from); err != nil {
-			return nil, err
-		}
+	if err := b.join(coordinators); err != nil {
+		return nil, err
 	}
 	b.client, err = client.New(client.Config{Addrs: b.bases(), Key: bedKey, UserAgent: "windlass-chaos"})
 	b.work.Go(func() { b.watchStalls(ctx) })
 	return b, err
+}
+
+// join makes the coordinators and the network between them.
+func (b *bed) join(coordinators int) (err error) {
+	if b.net, err = b.network(); err != nil {
+		return err
+	}
+	for i := range coordinators {
+		n, err := newNode(b, fmt.Sprint("c", i+1))
+		if err != nil {
+			return err
+		}
+		b.nodes = append(b.nodes, n)
+	}
+	if err := b.issue(); err != nil {
+		return err
+	}
+	for _, n := range b.nodes {
+		if err := n.configure(""); err != nil {
+			return err
+		}
+	}
+	return b.net.Connect()
+}
+
+func (b *bed) network() (wire.Network, error) {
+	if b.kernel {
+		return wire.NewKernel(int(b.beds.Add(1)), b.route)
+	}
+	return wire.NewProxies(b.route), nil
+}
+
+// route tells a coordinator where to dial its peers (cmd/windlass/chaos_on.go).
+func (b *bed) route(name string, detours map[string]string) error {
+	var table strings.Builder
+	for peer, other := range detours {
+		table.WriteString(peer + " " + other + "\n")
+	}
+	for _, n := range b.nodes {
+		if n.name == name {
+			return n.strike("peers", table.String())
+		}
+	}
+	return fmt.Errorf("cannot route %s: there is no such coordinator", name)
+}
+
+// issue makes the coordinators' certificates where their peer ports are open to
+// more than this host's loopback.
+func (b *bed) issue() error {
+	if !b.net.Foreign() {
+		return nil
+	}
+	if err := os.Mkdir(b.path("tls"), 0o700); err != nil {
+		return err
+	}
+	if err := tool(b.binary, "tls", "init", "--dir", b.path("tls")); err != nil {
+		return err
+	}
+	for _, n := range b.nodes {
+		host, _, err := net.SplitHostPort(n.peer)
+		if err != nil {
+			return err
+		}
+		if err := tool(b.binary, "tls", "issue", n.name, "--dir", b.path("tls"), "--host", host); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bed) path(name string) string { return filepath.Join(b.dir, name) }
@@ -87,32 +154,11 @@ func (b *bed) bases() []string {
 	return out
 }
 
-// Ports of coordinators lie below those that the system gives to connections,
-// so that nobody takes one while its coordinator is down.
-const (
-	lowPort  = 12000
-	highPort = 32000
-)
-
-func freeAddr() (string, error) {
-	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowPort+rand.IntN(highPort-lowPort))
-		ln, err := net.Listen("tcp", addr)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		return addr, ln.Close()
-	}
-}
-
 // stallLook is how often the harness looks whether it gets a processor;
 // anything later than stallSize is written down.
 const (
 	stallLook = 50 * time.Millisecond
-	stallSize = 200 * time.Millisecond
+	stallSize = 50 * time.Millisecond
 )
 
 // watchStalls writes down when this machine was too busy for the harness
@@ -150,7 +196,7 @@ func (b *bed) spawn(p *proc) error {
 	cmd := exec.Command(b.binary, p.args...)
 	cmd.Stderr, cmd.Stdout = log, log
 	cmd.Env = append(append(os.Environ(), "CHAOS_BED="+b.dir), p.env...)
-	if err := cmd.Start(); err != nil {
+	if err := b.net.Start(p.name, cmd); err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
 	done := make(chan struct{})
@@ -280,8 +326,8 @@ func (b *bed) procs() []*proc {
 // end stops everything.
 func (b *bed) end() {
 	b.log.Ending()
-	for _, l := range b.links {
-		l.heal()
+	if err := b.net.Heal(); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
 	}
 	for _, p := range b.procs() {
 		if p.alive() {
@@ -299,14 +345,11 @@ func (b *bed) end() {
 			p.kill()
 		}
 	}
-	for _, l := range b.links {
-		l.close()
-	}
 	b.stop()
 	b.work.Wait()
 	b.sweep()
-	if err := b.log.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, "chaos: cannot write the history:", err)
+	if err := errors.Join(b.net.Close(), b.log.Close()); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos: cannot end the run:", err)
 	}
 }
 

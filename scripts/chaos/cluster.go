@@ -43,8 +43,11 @@ func episodes() []episode {
 		{"oneway-leader-deaf", false, leaderDeaf},
 		{"oneway-to-follower", false, leaderToFollower},
 		{"partial-cut", false, partialCut},
-		{"net-delay-loss", false, delayLoss},
-		{"net-resets", false, resetStorm},
+		{"net-delay", false, netDelay},
+		{"net-loss", false, netLoss},
+		{"net-resets", false, netResets},
+		{"net-duplicates", false, netDuplicates},
+		{"half-open", false, halfOpen},
 		{"leader-disk-hang", true, diskHang},
 		{"slow-fsync-leader", false, slowLeader},
 		{"slow-fsync-all", false, slowAll},
@@ -143,9 +146,7 @@ func (a *arena) one(ctx context.Context, e episode) error {
 	if err := a.load.warm(ctx); err != nil {
 		return err
 	}
-	err := e.run(ctx, a)
-	a.healLinks()
-	if err != nil {
+	if err := errors.Join(e.run(ctx, a), a.net.Heal()); err != nil {
 		return err
 	}
 	if err := a.healthy(ctx); err != nil {

@@ -241,7 +241,7 @@ func clockJump(ctx context.Context, a *arena) error {
 		if err != nil {
 			return err
 		}
-		over := a.fault(a.ofNodes(0, n))
+		over := a.fault(a.ofNodes(0, n, others[0]))
 		if err := n.strike("clock", strconv.FormatInt(day.Milliseconds(), 10)); err != nil {
 			return err
 		}

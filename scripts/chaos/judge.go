@@ -130,22 +130,32 @@ func (b *bed) lists(ctx context.Context, all []record.Final) error {
 	return nil
 }
 
-// fault writes down that something was done to somebody, from now until the
-// returned function is called. limit is how soon a submit must succeed again; 0
-// where that is not the question.
-func (b *bed) fault(f record.Fault) (over func()) {
+// injection is a fault that is not over yet.
+type injection struct {
+	b    *bed
+	once sync.Once
+	f    record.Fault
+}
+
+func (b *bed) inject(f record.Fault) *injection {
 	f.At = record.Now()
 	b.mu.Lock()
 	b.injected++
 	b.mu.Unlock()
-	var once sync.Once
-	return func() {
-		once.Do(func() {
-			f.Until = record.Now()
-			b.log.Fault(f)
-		})
-	}
+	return &injection{b: b, f: f}
 }
+
+func (i *injection) over() {
+	i.once.Do(func() {
+		i.f.Until = record.Now()
+		i.b.log.Fault(i.f)
+	})
+}
+
+// fault writes down that something was done to somebody, from now until the
+// returned function is called. limit is how soon a submit must succeed again; 0
+// where that is not the question.
+func (b *bed) fault(f record.Fault) (over func()) { return b.inject(f).over }
 
 // hit is a fault of a moment.
 func (b *bed) hit(name string, targets ...string) {
@@ -161,10 +171,11 @@ func (b *bed) outage(ctx context.Context, f record.Fault, inject func() error) (
 	done := make(chan struct{})
 	var first sync.Once
 	var probes sync.WaitGroup
-	over = b.fault(f)
+	fault := b.inject(f)
 	if err := inject(); err != nil {
-		return over, err
+		return fault.over, err
 	}
+	fault.f.Struck = record.Now()
 	c := &caller{b: b, name: "probe"}
 	ctx, cancel := context.WithTimeout(ctx, outageTime)
 	defer cancel()
@@ -179,10 +190,10 @@ func (b *bed) outage(ctx context.Context, f record.Fault, inject func() error) (
 		select {
 		case <-done:
 			probes.Wait()
-			return over, nil
+			return fault.over, nil
 		case <-ctx.Done():
 			probes.Wait()
-			return over, nil // the checker says how long it was
+			return fault.over, nil // the checker says how long it was
 		case <-tick.C:
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"windlass/scripts/chaos/check"
 	"windlass/scripts/chaos/record"
+	"windlass/scripts/chaos/wire"
 )
 
 // scenario is one bed with its faults.
@@ -54,7 +55,7 @@ const scenarioLimit = 20 * time.Minute
 
 // options are the command line.
 type options struct {
-	set, only, episodes, binary string
+	set, only, episodes, binary, net string
 	seed                        uint64
 	keep                        bool
 	rounds                      int
@@ -71,22 +72,69 @@ func main() {
 	flag.StringVar(&o.episodes, "episodes", "", "run only these faults of the scenario cluster (comma list)")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the random moments")
 	flag.StringVar(&o.binary, "binary", "bin/windlass-chaos", "the program to break, built with the tag chaos")
+	flag.StringVar(&o.net, "net", netAuto, "the network between coordinators: namespaces (of the kernel, broken by nftables; needs root), proxy, or auto: what this machine can do")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folders of scenarios that passed as well")
 	flag.DurationVar(&o.soak, "soak", 0, "repeat everything, each round with the next seed and another order, for so long")
 	recheck := flag.String("recheck", "", "check the history in this folder again, and run nothing")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var err error
 	if *recheck != "" {
-		err = recheckFolder(*recheck)
-	} else {
-		err = run(ctx, o)
+		exit(recheckFolder(*recheck))
 	}
+	where, code, why := wire.Enclose()
+	if where == wire.Ended {
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	w, err := o.world(where, why)
+	if err == nil {
+		err = run(ctx, w, o)
+	}
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
+}
+
+// The choices of -net.
+const (
+	netAuto   = "auto"
+	netKernel = "namespaces"
+	netProxy  = "proxy"
+)
+
+// world looks what this machine can do, and says it.
+func (o options) world(where wire.Enclosure, why error) (*world, error) {
+	unable := wire.Usable(where, why)
+	w := &world{kernel: o.net == netKernel || o.net == netAuto && unable == nil}
+	switch {
+	case o.net != netAuto && o.net != netKernel && o.net != netProxy:
+		return nil, fmt.Errorf("-net is %q: set it to %s, %s or %s", o.net, netAuto, netKernel, netProxy)
+	case w.kernel && unable != nil:
+		return nil, fmt.Errorf("-net is %s, which this machine cannot do: %w", o.net, unable)
+	case w.kernel:
+		fmt.Println("network: namespaces and nftables, peers speak TLS; a proxy for delays and repetitions")
+	case unable != nil:
+		fmt.Println("network: proxies on loopback, because", unable)
+	default:
+		fmt.Println("network: proxies on loopback")
+	}
+	if where == wire.Without {
+		fmt.Println("processes: not enclosed, a killed run leaves some behind:", why)
+	}
+	var err error
+	if w.binary, err = filepath.Abs(o.binary); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(w.binary); err != nil {
+		return nil, fmt.Errorf("cannot find the program to break: %w; make chaos builds it", err)
+	}
+	return w, nil
 }
 
 // result is one scenario that ran.
@@ -98,17 +146,10 @@ type result struct {
 	wrong   error
 }
 
-func run(ctx context.Context, o options) error {
-	var err error
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
-	}
-	if _, err := os.Stat(o.binary); err != nil {
-		return fmt.Errorf("cannot find the program to break: %w; make chaos builds it", err)
-	}
+func run(ctx context.Context, w *world, o options) error {
 	until := time.Now().Add(o.soak)
 	for {
-		if err := round(ctx, o); err != nil {
+		if err := round(ctx, w, o); err != nil {
 			return err
 		}
 		if !time.Now().Before(until) || ctx.Err() != nil {
@@ -119,7 +160,7 @@ func run(ctx context.Context, o options) error {
 }
 
 // round runs the chosen scenarios once.
-func round(ctx context.Context, o options) error {
+func round(ctx context.Context, w *world, o options) error {
 	fmt.Printf("seed %d\n", o.seed)
 	list := scenarios()
 	if o.soak > 0 {
@@ -135,7 +176,7 @@ func round(ctx context.Context, o options) error {
 		if !chosen {
 			continue
 		}
-		r := one(ctx, s, o)
+		r := one(ctx, w, s, o)
 		results = append(results, r)
 		fmt.Printf("%-20s %6.1fs  %s\n", r.name, r.took.Seconds(), verdict(r.wrong))
 		if ctx.Err() != nil {
@@ -150,9 +191,9 @@ func listed(list, name string) bool { return strings.Contains(","+list+",", ","+
 // plan is what a scenario is told by the command line.
 type planKey struct{}
 
-func one(ctx context.Context, s scenario, o options) result {
+func one(ctx context.Context, w *world, s scenario, o options) result {
 	start := time.Now()
-	b, err := newBed(o.binary, rand.New(rand.NewPCG(o.seed, 1)), s.coordinators)
+	b, err := newBed(w, rand.New(rand.NewPCG(o.seed, 1)), s.coordinators)
 	if err != nil {
 		return result{name: s.name, wrong: err}
 	}

@@ -173,7 +173,7 @@ func backup(ctx context.Context, b *bed) error {
 // restored restores a snapshot into a second cluster and compares. No agent
 // runs there: its jobs are the first cluster's.
 func (b *bed) restored(ctx context.Context, file string, want map[int]protocol.JobID) error {
-	second, err := newBed(b.binary, b.rand, len(b.nodes))
+	second, err := newBed(b.world, b.rand, len(b.nodes))
 	if err != nil {
 		return err
 	}

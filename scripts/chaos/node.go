@@ -31,13 +31,11 @@ func newNode(b *bed, name string) (*node, error) {
 		name: name, args: []string{"coordinator", "-c", b.path(name + ".yaml")},
 		env: []string{"WINDLASS_CHAOS=" + n.faults}, log: b.path(name + ".log"),
 	}
-	var err error
-	if n.api, err = freeAddr(); err != nil {
+	place, err := b.net.Place(name)
+	if err != nil {
 		return nil, err
 	}
-	if n.peer, err = freeAddr(); err != nil {
-		return nil, err
-	}
+	n.api, n.peer = place.API, place.Peer
 	return n, os.MkdirAll(n.faults, 0o700)
 }
 
@@ -47,7 +45,11 @@ func (n *node) configure(more string) error {
 	for _, o := range n.b.nodes {
 		peers = append(peers, fmt.Sprintf("%q", o.peer))
 	}
-	config := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlog: {level: info}\n", n.data, n.api, n.peer, n.b.path("key"))
+	secure := ""
+	if n.b.net.Foreign() {
+		secure = fmt.Sprintf(", tls: {ca: %s, cert: %s, key: %s}", n.b.path("tls/ca.pem"), n.b.path("tls/"+n.name+".pem"), n.b.path("tls/"+n.name+"-key.pem"))
+	}
+	config := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q%s}\nbootstrapKeyFile: %s\nlog: {level: info}\n", n.data, n.api, n.peer, secure, n.b.path("key"))
 	if len(n.b.nodes) > 1 {
 		config += fmt.Sprintf("join: [%s]\nexpect: %d\n", strings.Join(peers, ", "), len(n.b.nodes))
 	}

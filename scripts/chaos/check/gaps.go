@@ -52,8 +52,8 @@ type Gap struct {
 	Found bool // a submit succeeded at all
 }
 
-// Gaps measures, for each fault that says so, the time from its injection to
-// the first success of a submit that began after it.
+// Gaps measures, for each fault that says so, the time from when it was in force
+// to the first success of a submit that began after that.
 func Gaps(h *record.History) []Gap {
 	var acks []record.Call
 	for _, c := range h.Calls {
@@ -67,10 +67,10 @@ func Gaps(h *record.History) []Gap {
 		if f.Limit == 0 {
 			continue
 		}
-		g := Gap{Fault: f}
+		g, from := Gap{Fault: f}, max(f.At, f.Struck)
 		for _, c := range acks {
-			if c.Start >= f.At {
-				g.Span, g.Found = record.Span(f.At, c.End), true
+			if c.Start >= from {
+				g.Span, g.Found = record.Span(from, c.End), true
 				break
 			}
 		}
@@ -83,7 +83,7 @@ func Gaps(h *record.History) []Gap {
 // machine gave the harness no processor does not count.
 func (r *Report) gaps(h *record.History) {
 	for _, g := range Gaps(h) {
-		limit := time.Duration(g.Fault.Limit + h.Stolen(g.Fault.At, g.Fault.At+g.Fault.Limit))
+		limit := time.Duration(g.Fault.Limit + h.Stolen(g.Fault.At, g.Fault.At+int64(g.Span)))
 		switch {
 		case !g.Found:
 			r.add("I20", "no submit succeeded after %s", g.Fault.Name)

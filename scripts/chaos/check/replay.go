@@ -26,8 +26,10 @@ type leaseState struct {
 type replayer struct {
 	r      *Report
 	t      *tasks
+	order  *order
 	limit  int
 	index  uint64
+	nth    int // of the command in its entry
 	jobs   map[protocol.JobID]*leaseState
 	keys   map[string]protocol.JobID
 	names  map[protocol.AgentID]string
@@ -42,13 +44,20 @@ func (r *Report) replay(h *record.History, t *tasks) {
 		return
 	}
 	p := &replayer{
-		r: r, t: t, limit: h.QueueLimit,
+		r: r, t: t, order: newOrder(r, h), limit: h.QueueLimit,
 		jobs: make(map[protocol.JobID]*leaseState), keys: make(map[string]protocol.JobID),
 		names: make(map[protocol.AgentID]string), queued: make(map[string]int), leases: make(map[string]map[string]int),
 	}
 	for i, a := range h.Applied {
 		if i > 0 && h.Applied[i-1].Index == a.Index {
 			continue
+		}
+		first := a.At
+		for _, same := range h.Applied[i:] {
+			if same.Index != a.Index {
+				break
+			}
+			first = min(first, same.At)
 		}
 		batch, err := command.Unmarshal(a.Data)
 		if err != nil {
@@ -62,7 +71,9 @@ func (r *Report) replay(h *record.History, t *tasks) {
 		}
 		r.Entries++
 		p.index = a.Index
+		p.order.begin(first, batch.GetClockMs())
 		for n, c := range batch.GetCommands() {
+			p.nth = n
 			p.apply(c, &results[n])
 		}
 	}
@@ -81,10 +92,12 @@ func (p *replayer) apply(c *command.Command, res *command.Result) {
 		p.submit(op.Submit, res)
 	case *command.Command_Lease:
 		if !res.Replayed {
+			p.order.grant(protocol.JobID(op.Lease.GetJob()), p.index)
 			p.grant(protocol.JobID(op.Lease.GetJob()), protocol.AgentID(op.Lease.GetAgent()), protocol.Incarnation(op.Lease.GetIncarnation()), res.Attempt)
 		}
 	case *command.Command_Adopt:
 		if !res.Replayed {
+			p.order.leave(protocol.JobID(op.Adopt.GetJob()))
 			p.grant(protocol.JobID(op.Adopt.GetJob()), protocol.AgentID(op.Adopt.GetAgent()), protocol.Incarnation(op.Adopt.GetIncarnation()), res.Attempt)
 		}
 	case *command.Command_Finish:
@@ -128,6 +141,7 @@ func (p *replayer) submit(c *command.Submit, res *command.Result) {
 	}
 	j := &leaseState{task: res.Job.String(), org: c.GetOrg()}
 	p.jobs[res.Job] = j
+	p.order.submit(res.Job, c, p.index, p.nth)
 	p.wait(j)
 	if p.limit > 0 && p.queued[j.org] > p.limit {
 		p.r.add("I16", "entry %d let job %d wait where %d may", p.index, p.queued[j.org], p.limit)
@@ -186,8 +200,11 @@ func (p *replayer) finish(c *command.Finish) {
 		return
 	}
 	p.fence(j, "result", c.GetAttempt(), c.GetAgent(), c.GetIncarnation())
-	mayRepeat := c.GetOutcome() == string(protocol.OutcomeFailed) && c.GetRetryable() || c.GetOutcome() == string(protocol.OutcomeTimeout)
-	j.live, j.terminal = false, !mayRepeat
+	failed := c.GetOutcome() == string(protocol.OutcomeFailed) && c.GetRetryable()
+	j.live, j.terminal = false, !failed && c.GetOutcome() != string(protocol.OutcomeTimeout)
+	if failed {
+		p.order.failed(protocol.JobID(c.GetJob()), c.GetNotBeforeMs())
+	}
 }
 
 func (p *replayer) release(c *command.Release) {
@@ -200,6 +217,11 @@ func (p *replayer) release(c *command.Release) {
 		p.r.add("I20", "entry %d took %s from %s as lost (%s), and nothing had happened to it", p.index, j.task, name, c.GetDetail())
 	}
 	j.live = false
+	if c.GetReason() == command.Release_LOST {
+		p.order.lost(protocol.JobID(c.GetJob()), c.GetNotBeforeMs())
+	} else {
+		p.order.wait(protocol.JobID(c.GetJob()), c.GetNotBeforeMs())
+	}
 }
 
 func (p *replayer) end(id protocol.JobID, res *command.Result, how string) {
@@ -211,6 +233,7 @@ func (p *replayer) end(id protocol.JobID, res *command.Result, how string) {
 		p.r.add("I12", "entry %d let %s expire while %s ran it", p.index, j.task, p.name(j.agent))
 	}
 	p.leave(j)
+	p.order.leave(id)
 	j.live, j.terminal = false, true
 }
 
@@ -227,8 +250,10 @@ func (p *replayer) register(c *command.Register, res *command.Result) {
 			j.life = protocol.Incarnation(c.GetIncarnation())
 		} else {
 			j.live = false
+			p.order.lost(id, 0)
 		}
 	}
+	p.order.register()
 }
 
 func (p *replayer) name(id protocol.AgentID) string {

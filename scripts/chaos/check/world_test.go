@@ -108,6 +108,12 @@ func releaseCommand(n int, attempt uint32, agent int) *command.Command {
 	}}}
 }
 
+func rejectCommand(n int, attempt uint32, agent int) *command.Command {
+	c := releaseCommand(n, attempt, agent)
+	c.GetRelease().Reason = command.Release_REJECTED
+	return c
+}
+
 // sound is a history without fault: task 1 is submitted, read, run and
 // completed; task 2 is cancelled while it waits; task 3 is refused.
 func sound(t *testing.T) *record.History {

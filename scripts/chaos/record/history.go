@@ -79,6 +79,7 @@ type Fault struct {
 	Name   string   `json:"name"` // the row of the table
 	Target []string `json:"target"`
 	At     int64    `json:"at"`
+	Struck int64    `json:"struck,omitempty"` // when it was wholly in force; 0: at At
 	Until  int64    `json:"until,omitempty"`  // when it was healed; 0: never
 	Limit  int64    `json:"limit,omitempty"`  // ns until a submit must succeed again; 0: it does not measure availability
 	Exit   string   `json:"exit,omitempty"`   // the coordinator that must end by itself
@@ -111,6 +112,7 @@ type Applied struct {
 	Node    string          `json:"-"`
 	Index   uint64          `json:"i"`
 	Term    uint64          `json:"t"`
+	At      int64           `json:"m,omitempty"` // Now, when it had been applied
 	Data    []byte          `json:"d"` // the raft entry: command.Unmarshal reads it
 	Results json.RawMessage `json:"r"` // one result for each command
 }
