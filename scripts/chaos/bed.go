@@ -38,8 +38,8 @@ type bed struct {
 	client *client.Client // over all coordinators
 	nodes  []*node
 	net    wire.Network // between the coordinators
-	next   atomic.Int64     // task numbers
-	point  string           // the endpoint that jobs are for; "": endpoint
+	next   atomic.Int64 // task numbers
+	point  string       // the endpoint that jobs are for; "": endpoint
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 

@@ -56,10 +56,10 @@ const scenarioLimit = 20 * time.Minute
 // options are the command line.
 type options struct {
 	set, only, episodes, binary, net string
-	seed                        uint64
-	keep                        bool
-	rounds                      int
-	soak                        time.Duration
+	seed                             uint64
+	keep                             bool
+	rounds                           int
+	soak                             time.Duration
 }
 
 func main() {

@@ -113,8 +113,8 @@ type Applied struct {
 	Index   uint64          `json:"i"`
 	Term    uint64          `json:"t"`
 	At      int64           `json:"m,omitempty"` // Now, when it had been applied
-	Data    []byte          `json:"d"` // the raft entry: command.Unmarshal reads it
-	Results json.RawMessage `json:"r"` // one result for each command
+	Data    []byte          `json:"d"`           // the raft entry: command.Unmarshal reads it
+	Results json.RawMessage `json:"r"`           // one result for each command
 }
 
 // History is everything that a run wrote down.
