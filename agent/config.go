@@ -19,6 +19,7 @@ type Config struct {
 	CA             string            `yaml:"ca" json:"ca,omitempty"`
 	CredentialFile string            `yaml:"credentialFile" json:"credentialFile,omitempty"`
 	Pool           string            `yaml:"pool" json:"pool,omitempty"`
+	Orgs           []string          `yaml:"orgs" json:"orgs,omitempty"` // organisations to serve; none: all that the credential allows
 	Labels         map[string]string `yaml:"labels" json:"labels,omitempty"`
 	Slots          int               `yaml:"slots" json:"slots"` // jobs at once
 	GPU            GPUConfig         `yaml:"gpu" json:"gpu"`

@@ -19,6 +19,6 @@ type Coordinator interface {
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
 	// PutBlob stores size bytes under their hex SHA-256.
 	PutBlob(ctx context.Context, sha256hex string, size int64, r io.Reader) error
-	// GetBlob opens a blob; the caller closes it and checks its digest.
-	GetBlob(ctx context.Context, sha256hex string) (io.ReadCloser, error)
+	// GetBlob opens a job's input; the caller closes it and checks its digest.
+	GetBlob(ctx context.Context, sha256hex string, job protocol.JobID) (io.ReadCloser, error)
 }

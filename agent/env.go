@@ -25,7 +25,7 @@ func (a *Agent) spec(doc protocol.Endpoint) (inference.Spec, error) {
 		return inference.Spec{}, fmt.Errorf("cannot prepare endpoint %s: %w", doc.ID, err)
 	}
 	return inference.Spec{
-		Endpoint: doc.ID, Revision: doc.Revision, Runtime: doc.Runtime, Concurrency: max(1, doc.Concurrency),
+		Endpoint: protocol.EndpointName(doc.Org, doc.ID), Revision: doc.Revision, Runtime: doc.Runtime, Concurrency: max(1, doc.Concurrency),
 		Env: env, Executable: a.deps.Executable, StartLimit: doc.Timeouts.Start.Std(), StallLimit: doc.Timeouts.Stall.Std(),
 	}, nil
 }

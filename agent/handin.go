@@ -196,7 +196,7 @@ func (a *Agent) input(ctx context.Context, as protocol.Assignment) ([]byte, erro
 }
 
 func (a *Agent) fetch(ctx context.Context, as protocol.Assignment) ([]byte, error) {
-	r, err := a.deps.Coordinator.GetBlob(ctx, as.InputBlob)
+	r, err := a.deps.Coordinator.GetBlob(ctx, as.InputBlob, as.Job)
 	if err != nil {
 		return nil, err
 	}

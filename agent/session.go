@@ -392,6 +392,7 @@ func (a *Agent) facts() protocol.AgentFacts {
 	kinds, commands := a.cfg.kinds()
 	boot, _ := host.BootID() // absent when it cannot be read
 	return protocol.AgentFacts{
+		Orgs:    a.cfg.Orgs,
 		Version: a.deps.Version, OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
 		Memory: host.Memory(host.Root), Pool: a.cfg.Pool, Labels: a.cfg.Labels, Slots: a.cfg.Slots,
 		Kinds: kinds, Commands: commands, GPUs: a.gpuFacts(), BootID: boot,

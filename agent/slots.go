@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"windlass/protocol"
@@ -46,8 +48,10 @@ func (a *Agent) capacity() protocol.Capacity {
 
 // admit says why an assignment cannot run here; nil if it can.
 func (a *Agent) admit(as protocol.Assignment) (protocol.Endpoint, string) {
-	doc, ok := a.table.document(as.Endpoint, as.Revision)
+	doc, ok := a.table.document(protocol.EndpointName(as.Org, as.Endpoint), as.Revision)
 	switch {
+	case len(a.cfg.Orgs) > 0 && !slices.Contains(a.cfg.Orgs, cmp.Or(as.Org, protocol.OrgDefault)):
+		return doc, "organisation " + as.Org + " is not in orgs of this agent"
 	case a.table.isDraining():
 		return doc, "the agent drains"
 	case !ok:

@@ -129,11 +129,11 @@ func (t *table) held(except []protocol.Finish) []protocol.HeldAttempt {
 	return out
 }
 
-// document returns the endpoint document of one revision.
-func (t *table) document(id string, revision uint64) (protocol.Endpoint, bool) {
+// document returns the endpoint document of one revision, by its EndpointName.
+func (t *table) document(name string, revision uint64) (protocol.Endpoint, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d, ok := t.documents[id]
+	d, ok := t.documents[name]
 	return d, ok && d.Revision == revision
 }
 
@@ -141,14 +141,14 @@ func (t *table) learn(docs []protocol.Endpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, d := range docs {
-		t.documents[d.ID] = d
+		t.documents[protocol.EndpointName(d.Org, d.ID)] = d
 	}
-	for id := range t.documents {
+	for name := range t.documents {
 		if len(t.documents) <= maxDocuments {
 			break
 		}
-		if !slices.ContainsFunc(docs, func(d protocol.Endpoint) bool { return d.ID == id }) {
-			delete(t.documents, id)
+		if !slices.ContainsFunc(docs, func(d protocol.Endpoint) bool { return protocol.EndpointName(d.Org, d.ID) == name }) {
+			delete(t.documents, name)
 		}
 	}
 }
@@ -157,8 +157,8 @@ func (t *table) revisions() map[string]uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := make(map[string]uint64, len(t.documents))
-	for id, d := range t.documents {
-		out[id] = d.Revision
+	for name, d := range t.documents {
+		out[name] = d.Revision
 	}
 	return out
 }

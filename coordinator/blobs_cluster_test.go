@@ -125,7 +125,7 @@ func (n *running) output(t *testing.T, job protocol.JobID) []byte {
 
 func (n *running) input(t *testing.T, digest string) []byte {
 	t.Helper()
-	r, err := n.GetBlob(t.Context(), digest)
+	r, err := n.GetBlob(t.Context(), digest, protocol.JobID{})
 	if err != nil {
 		t.Fatal(err)
 	}

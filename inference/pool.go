@@ -17,7 +17,7 @@ var ErrPoolClosed = errors.New("pool is closed")
 // Key names what an instance serves. A new revision is a new key: instances of
 // the older one drain (DESIGN 3.13).
 type Key struct {
-	Endpoint string
+	Endpoint string // protocol.EndpointName
 	Revision uint64
 }
 

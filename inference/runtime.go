@@ -48,7 +48,7 @@ type Sink func(Event)
 
 // Spec is what an instance is made of. Env is complete: nothing is inherited.
 type Spec struct {
-	Endpoint    string               `json:"endpoint"`
+	Endpoint    string               `json:"endpoint"` // protocol.EndpointName
 	Revision    uint64               `json:"revision"`
 	Runtime     protocol.RuntimeSpec `json:"runtime"`
 	Concurrency int                  `json:"concurrency"` // jobs at once, at least 1

@@ -1,9 +1,29 @@
 package protocol
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // OrgDefault is the organisation that exists from the first start.
 const OrgDefault = "org_default"
+
+// EndpointName names an endpoint where those of several organisations meet: on an
+// agent, and in what it says. One of the first organisation goes by its id alone.
+func EndpointName(org, id string) string {
+	if org == "" || org == OrgDefault {
+		return id
+	}
+	return org + "/" + id
+}
+
+// SplitEndpointName is the reverse of EndpointName.
+func SplitEndpointName(name string) (org, id string) {
+	if org, id, ok := strings.Cut(name, "/"); ok {
+		return org, id
+	}
+	return OrgDefault, name
+}
 
 // EndpointKind is the kind field of an endpoint document.
 const EndpointKind = "Endpoint"

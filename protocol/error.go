@@ -17,6 +17,7 @@ const (
 	CodeJobNotFound       Code = "JOB_NOT_FOUND"
 	CodeEndpointNotFound  Code = "ENDPOINT_NOT_FOUND"
 	CodeOrgNotFound       Code = "ORG_NOT_FOUND"
+	CodeKeyNotFound       Code = "KEY_NOT_FOUND"
 	CodeOutputNotReady    Code = "OUTPUT_NOT_READY"
 	CodeConflict          Code = "CONFLICT"
 	CodeEndpointInUse     Code = "ENDPOINT_IN_USE"
@@ -65,7 +66,7 @@ func (c Code) HTTPStatus() int {
 		return 401
 	case CodeAccessDenied:
 		return 403
-	case CodeNotFound, CodeJobNotFound, CodeEndpointNotFound, CodeOrgNotFound:
+	case CodeNotFound, CodeJobNotFound, CodeEndpointNotFound, CodeOrgNotFound, CodeKeyNotFound:
 		return 404
 	case CodeMethodNotAllowed:
 		return 405

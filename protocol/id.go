@@ -19,6 +19,9 @@ type AgentID [16]byte
 // Incarnation names one life of an agent process. Text "inc_" + ULID.
 type Incarnation [16]byte
 
+// KeyID names an API key. Text "key_" + ULID.
+type KeyID [16]byte
+
 // RequestID names one HTTP request. Text "req_" + ULID.
 type RequestID [16]byte
 
@@ -28,6 +31,7 @@ const (
 	incarnationPrefix = "inc_"
 	requestPrefix     = "req_"
 	purgePrefix       = "prg_"
+	keyPrefix         = "key_"
 )
 
 // textSize is the length of every id's text.
@@ -48,6 +52,9 @@ func NewRequestID(now time.Time) RequestID { return RequestID(newULID(now)) }
 // NewPurgeID returns a name for a purge that begins at now: "prg_" + ULID.
 func NewPurgeID(now time.Time) string { return idText(purgePrefix, newULID(now)) }
 
+// NewKeyID returns an id for an API key made at now.
+func NewKeyID(now time.Time) KeyID { return KeyID(newULID(now)) }
+
 // ParseJobID reads the text form of a job id.
 func ParseJobID(s string) (JobID, error) {
 	id, err := parseID(jobPrefix, s)
@@ -66,6 +73,19 @@ func ParseIncarnation(s string) (Incarnation, error) {
 	return Incarnation(id), err
 }
 
+// ParseKeyID reads the text form of an API key's id.
+func ParseKeyID(s string) (KeyID, error) {
+	id, err := parseID(keyPrefix, s)
+	return KeyID(id), err
+}
+
+// DecodeKeyID reads the characters behind the prefix of an API key's id; false
+// when they are none. It allocates nothing.
+func DecodeKeyID(b []byte) (id KeyID, ok bool) {
+	ok = decodeID("", b, (*[16]byte)(&id))
+	return id, ok
+}
+
 // String returns the text form.
 func (id JobID) String() string { return idText(jobPrefix, id) }
 
@@ -78,8 +98,14 @@ func (id Incarnation) String() string { return idText(incarnationPrefix, id) }
 // String returns the text form.
 func (id RequestID) String() string { return idText(requestPrefix, id) }
 
+// String returns the text form.
+func (id KeyID) String() string { return idText(keyPrefix, id) }
+
 // IsZero reports whether the id was never set.
 func (id JobID) IsZero() bool { return id == JobID{} }
+
+// IsZero reports whether the id was never set.
+func (id KeyID) IsZero() bool { return id == KeyID{} }
 
 // IsZero reports whether the id was never set.
 func (id AgentID) IsZero() bool { return id == AgentID{} }

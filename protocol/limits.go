@@ -41,6 +41,9 @@ const (
 	MaxChunk = 1 << 20
 	// MaxQueueOrg is how many jobs of one organisation may wait (seed S3).
 	MaxQueueOrg = 100_000
+	// MaxKeysOrg bounds the API keys of one organisation: one for each program
+	// that calls, with room to spare. Beyond it those that ended are forgotten.
+	MaxKeysOrg = 1000
 )
 
 // Policy bounds (DESIGN 4) and defaults.

@@ -14,6 +14,7 @@ type ReportRequest struct {
 	Finished    []Finish        `json:"finished,omitempty"`
 	Host        *HostSample     `json:"host,omitempty"`
 	Relay       bool            `json:"relay,omitempty"`
+	Org         string          `json:"-"` // of the credential; set by the coordinator
 }
 
 // AttemptUpdate is the newest soft state of one attempt. All fields but the

@@ -163,6 +163,7 @@ type Page[T any] struct {
 // AgentInfo is one agent as GET /v2/agents shows it.
 type AgentInfo struct {
 	ID          AgentID     `json:"id"`
+	Org         string      `json:"org"` // whose key registered it
 	Name        string      `json:"name"`
 	Incarnation Incarnation `json:"incarnation"`
 	Pool        string      `json:"pool,omitempty"`

@@ -14,6 +14,7 @@ type RegisterRequest struct {
 	Facts       AgentFacts    `json:"facts"`
 	Protocol    [2]int        `json:"protocol"` // lowest and highest minor spoken
 	Relay       bool          `json:"relay,omitempty"`
+	Org         string        `json:"-"` // of the credential; set by the coordinator
 }
 
 // RegisterResponse tells the agent its terms. An attempt of Held that is absent
@@ -50,6 +51,7 @@ type AgentFacts struct {
 	Kinds    []string          `json:"kinds"` // runtime kinds that runtimes.allow names
 	Commands []string          `json:"commands,omitempty"`
 	GPUs     []GPUFact         `json:"gpus,omitempty"`
+	Orgs     []string          `json:"orgs,omitempty"` // that the agent serves; none: all that its credential allows
 	BootID   string            `json:"bootId,omitempty"`
 }
 
@@ -69,7 +71,7 @@ type HeldAttempt struct {
 
 // WarmInstance is one resident runtime with room for more jobs.
 type WarmInstance struct {
-	Endpoint string `json:"endpoint"`
+	Endpoint string `json:"endpoint"` // EndpointName
 	Revision uint64 `json:"revision"`
 	Free     int    `json:"free"`
 }
@@ -98,10 +100,12 @@ type SyncRequest struct {
 	// Rejected gives back assignments that this agent cannot run; they count as
 	// neither failure nor loss.
 	Rejected []Reject `json:"rejected,omitempty"`
-	// Endpoints lists the documents the agent has, so that they are not sent again.
+	// Endpoints lists the documents the agent has by their EndpointName, so that
+	// they are not sent again.
 	Endpoints map[string]uint64 `json:"endpoints,omitempty"`
 	HoldMs    int64             `json:"holdMs"`
 	Relay     bool              `json:"relay,omitempty"`
+	Org       string            `json:"-"` // of the credential; set by the coordinator
 }
 
 // Reject is an assignment given back.

@@ -439,7 +439,7 @@ func (c *Coordinator) PutBlob(_ context.Context, sum string, size int64, r io.Re
 }
 
 // GetBlob implements agent.Coordinator.
-func (c *Coordinator) GetBlob(_ context.Context, sum string) (io.ReadCloser, error) {
+func (c *Coordinator) GetBlob(_ context.Context, sum string, _ protocol.JobID) (io.ReadCloser, error) {
 	b := c.Blob(sum)
 	if b == nil {
 		return nil, protocol.NewError(protocol.CodeNotFound, "no such blob")

@@ -24,7 +24,7 @@ func (c *Coordinator) Handler() http.Handler {
 		}
 	})
 	mux.HandleFunc("GET "+protocol.PathBlob, func(w http.ResponseWriter, r *http.Request) {
-		b, err := c.GetBlob(r.Context(), strings.TrimPrefix(r.URL.Path, protocol.PathBlob))
+		b, err := c.GetBlob(r.Context(), strings.TrimPrefix(r.URL.Path, protocol.PathBlob), protocol.JobID{})
 		if err != nil {
 			refuse(w, err)
 			return

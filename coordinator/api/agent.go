@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 
+	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
 	"windlass/protocol"
 )
@@ -37,6 +38,7 @@ func (s *Server) agentRegister(c *call) error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
+	req.Org = c.who.Org
 	resp, err := b.Register(ctx, req)
 	if err != nil {
 		return uncertain(err, protocol.JobID{})
@@ -54,6 +56,7 @@ func (s *Server) agentSync(c *call) error {
 	if berr != nil {
 		return c.toLeader(req.Relay, func(url string) any { return &protocol.SyncResponse{Seq: req.Seq, Leader: url} })
 	}
+	req.Org = c.who.Org
 	id, operation := c.id, c.route.operation
 	wait := b.BeginSync(&req)
 	err := c.hold(func(ctx context.Context) reply {
@@ -84,6 +87,7 @@ func (s *Server) agentReport(c *call) error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
+	req.Org = c.who.Org
 	resp, err := b.Report(ctx, req)
 	if err != nil {
 		return uncertain(err, protocol.JobID{})
@@ -97,7 +101,33 @@ func (s *Server) getBlob(c *call) error {
 	if err != nil {
 		return protocol.Invalid("sha256", shown(c.args[0]), "Must be 64 lower-case hexadecimal digits")
 	}
+	if err := c.mayRead(digest); err != nil {
+		return err
+	}
 	return s.sendBlob(c, digest, "application/octet-stream")
+}
+
+// mayRead refuses a payload that an agent of the caller's organisation has nothing
+// to do with, as if it were not there: anything but the input of the job that the
+// request names. Whoever serves everybody reads every payload.
+func (c *call) mayRead(digest blob.Digest) error {
+	if c.who.Org == protocol.OrgDefault {
+		return nil
+	}
+	id, err := protocol.ParseJobID(c.query("job"))
+	if err != nil {
+		return errNoBlob()
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	if err := c.barrier(ctx); err != nil {
+		return err
+	}
+	row := c.s.deps.Store.Job(id)
+	if row == nil || row.Org != c.who.Org || row.Input.Ref == nil || row.Input.Ref.SHA256 != digest {
+		return errNoBlob()
+	}
+	return nil
 }
 
 // putBlob is PUT /agent/v1/blobs/{sha}: it is durable when it is answered.
@@ -117,15 +147,18 @@ func (s *Server) putBlob(c *call) error {
 	return c.json(protocol.BlobRef{SHA256: hex.EncodeToString(digest[:]), Size: size})
 }
 
-// listAgents is GET /v2/agents.
+// listAgents is GET /v2/agents: those of the caller's organisation, all with
+// cluster:admin.
 func (s *Server) listAgents(c *call) error {
 	b, berr := s.deps.Broker()
 	if berr != nil {
 		return errElsewhere
 	}
-	page := protocol.Page[protocol.AgentInfo]{Data: b.Agents()}
-	if page.Data == nil {
-		page.Data = []protocol.AgentInfo{}
+	page, all := protocol.Page[protocol.AgentInfo]{Data: []protocol.AgentInfo{}}, c.who.May(auth.ClusterAdmin)
+	for _, a := range b.Agents() {
+		if all || a.Org == c.who.Org {
+			page.Data = append(page.Data, a)
+		}
 	}
 	return c.json(page)
 }

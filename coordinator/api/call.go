@@ -23,7 +23,7 @@ type call struct {
 	ctx   *fasthttp.RequestCtx
 	route *route
 	args  params
-	who   *auth.Identity
+	who   auth.Identity
 	id    string // of the request
 	held  bool   // the answer is given outside of the handler
 	read  bool   // the body was read to its end

@@ -81,6 +81,7 @@ func (s *Server) change(c *call, do func(ctx context.Context, server string) err
 	if err := do(ctx, in.Server); err != nil {
 		return err
 	}
+	c.audit(c.route.operation).Str("server", in.Server).Send()
 	return s.clusterMembers(c)
 }
 
@@ -105,6 +106,7 @@ func (s *Server) leaveCluster(c *call) error {
 	if err := s.deps.Operator.Leave(ctx); err != nil {
 		return err
 	}
+	c.audit(c.route.operation).Send()
 	return s.clusterMembers(c)
 }
 
@@ -129,6 +131,7 @@ func (s *Server) joinCluster(c *call) error {
 	if err := s.deps.Operator.Join(in.Addresses); err != nil {
 		return err
 	}
+	c.audit(c.route.operation).Strs("addresses", in.Addresses).Send()
 	return s.clusterMembers(c)
 }
 

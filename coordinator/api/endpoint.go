@@ -11,10 +11,14 @@ import (
 
 func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }
 
-// endpoint returns an endpoint of an organisation. One that is not known here
+// endpoint returns the endpoint that the path names. One that is not known here
 // may have been created elsewhere a moment ago, so a miss is checked again
 // after the barrier.
-func (s *Server) endpoint(ctx context.Context, org, id string) (*state.Endpoint, error) {
+func (c *call) endpoint(ctx context.Context) (*state.Endpoint, error) {
+	s, org, id := c.s, c.who.Org, c.args[0]
+	if !c.who.Reaches(org, id) {
+		return nil, endpointNotFound(id)
+	}
 	if e := s.deps.Store.Endpoint(org, id); e != nil {
 		return e, nil
 	}
@@ -60,7 +64,9 @@ func (s *Server) listEndpoints(c *call) error {
 	rows := s.deps.Store.View().Endpoints(c.who.Org)
 	page := protocol.Page[*protocol.Endpoint]{Data: make([]*protocol.Endpoint, 0, len(rows))}
 	for _, e := range rows {
-		page.Data = append(page.Data, e.Doc)
+		if c.who.Reaches(e.Org, e.ID) {
+			page.Data = append(page.Data, e.Doc)
+		}
 	}
 	return c.json(page)
 }
@@ -72,7 +78,7 @@ func (s *Server) getEndpoint(c *call) error {
 		return err
 	}
 	e := s.deps.Store.Endpoint(c.who.Org, c.args[0])
-	if e == nil {
+	if e == nil || !c.who.Reaches(e.Org, e.ID) {
 		return endpointNotFound(c.args[0])
 	}
 	return c.json(e.Doc)
@@ -90,6 +96,9 @@ func (s *Server) writeEndpoint(c *call, id string, create bool) error {
 	doc, err := parseEndpoint(body, id)
 	if err != nil {
 		return err
+	}
+	if !c.who.Reaches(c.who.Org, doc.ID) {
+		return endpointNotFound(doc.ID)
 	}
 	put := &command.PutEndpoint{Org: c.who.Org, Id: doc.ID, ExpectRevision: doc.Revision, Create: create}
 	// The organisation and the revision are the server's; so is whether it is
@@ -114,6 +123,9 @@ func (s *Server) writeEndpoint(c *call, id string, create bool) error {
 func (s *Server) deleteEndpoint(c *call) error {
 	if _, err := c.body(); err != nil {
 		return err
+	}
+	if !c.who.Reaches(c.who.Org, c.args[0]) {
+		return endpointNotFound(c.args[0])
 	}
 	ctx, cancel := c.context()
 	defer cancel()

@@ -114,7 +114,7 @@ func (s *Server) output(c *call) error {
 func (s *Server) sendBlob(c *call, digest blob.Digest, kind string) error {
 	r, size, err := s.deps.Blobs.Get(s.base, digest)
 	if errors.Is(err, blob.ErrNotFound) {
-		return protocol.NewError(protocol.CodeNotFound, "There is no blob with this digest")
+		return errNoBlob()
 	}
 	if err != nil {
 		return unreadable(err)
@@ -122,6 +122,10 @@ func (s *Server) sendBlob(c *call, digest blob.Digest, kind string) error {
 	c.write(reply{status: fasthttp.StatusOK, kind: kind})
 	c.ctx.Response.SetBodyStream(r, int(size))
 	return nil
+}
+
+func errNoBlob() error {
+	return protocol.NewError(protocol.CodeNotFound, "There is no blob with this digest")
 }
 
 // unreadable is the answer where a payload is known but cannot be read now.

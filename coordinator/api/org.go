@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"math"
 	"regexp"
 
@@ -36,15 +37,24 @@ func (s *Server) listOrgs(c *call) error {
 func (s *Server) getOrg(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := c.barrier(ctx); err != nil {
+	o, err := c.org(ctx)
+	if err != nil {
 		return err
 	}
-	id := c.args[0]
-	o := s.deps.Store.View().Org(id)
-	if o == nil || id != c.who.Org && !c.who.May(auth.ClusterAdmin) {
-		return orgNotFound(id)
-	}
 	return c.json(orgOf(o))
+}
+
+// org reads the organisation that the path names.
+func (c *call) org(ctx context.Context) (*state.Org, error) {
+	if err := c.barrier(ctx); err != nil {
+		return nil, err
+	}
+	id := c.args[0]
+	o := c.s.deps.Store.View().Org(id)
+	if o == nil || id != c.who.Org && !c.who.May(auth.ClusterAdmin) {
+		return nil, orgNotFound(id)
+	}
+	return o, nil
 }
 
 func (s *Server) createOrg(c *call) error { return s.writeOrg(c, "") }
@@ -80,6 +90,7 @@ func (s *Server) writeOrg(c *call, id string) error {
 	if err != nil {
 		return orgError(err, doc.ID)
 	}
+	c.audit("org.put").Str("of", doc.ID).Uint64("index", res.Index).Send()
 	o := s.deps.Store.View().Org(doc.ID)
 	if o == nil {
 		return orgNotFound(doc.ID)
@@ -124,16 +135,14 @@ func (s *Server) deleteOrg(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
 	id := c.args[0]
-	if err := s.barrier(ctx); err != nil {
+	if _, err := c.org(ctx); err != nil {
 		return err
 	}
-	if s.deps.Store.View().Org(id) == nil {
-		return orgNotFound(id)
-	}
-	_, err := s.propose(ctx, &command.Command{Op: &command.Command_DeleteOrg{DeleteOrg: &command.DeleteOrg{Id: id}}})
+	res, err := s.propose(ctx, &command.Command{Op: &command.Command_DeleteOrg{DeleteOrg: &command.DeleteOrg{Id: id}}})
 	if err != nil {
 		return orgError(err, id)
 	}
+	c.audit("org.delete").Str("of", id).Uint64("index", res.Index).Send()
 	return c.json(deleted{id, true})
 }
 

@@ -20,6 +20,9 @@ const (
 // names them.
 const open auth.Permission = ""
 
+// anyKey marks the routes that any valid key may use.
+const anyKey auth.Permission = "*"
+
 // Bodies and the time to send them.
 const (
 	noBody = 0
@@ -76,6 +79,12 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
 
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
+		{"GET", "/v2/keys", "listKeys", auth.KeysManage, rateNone, noBody, bodyTime, s.listKeys},
+		{"POST", "/v2/keys", "createKey", auth.KeysManage, rateNone, smallBody, bodyTime, s.createKey},
+		{"GET", "/v2/keys/self", "ownKey", anyKey, rateNone, noBody, bodyTime, s.ownKey},
+		{"GET", "/v2/keys/{id}", "getKey", auth.KeysManage, rateNone, noBody, bodyTime, s.getKey},
+		{"DELETE", "/v2/keys/{id}", "revokeKey", auth.KeysManage, rateNone, smallBody, bodyTime, s.revokeKey},
+		{"POST", "/v2/keys/{id}/rotate", "rotateKey", auth.KeysManage, rateNone, smallBody, bodyTime, s.rotateKey},
 		{"GET", "/v2/orgs", "listOrgs", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.listOrgs},
 		{"POST", "/v2/orgs", "createOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.createOrg},
 		{"GET", "/v2/orgs/{id}", "getOrg", auth.JobsRead, rateNone, noBody, bodyTime, s.getOrg},

@@ -201,8 +201,8 @@ func (s *Server) dispatch(c *call) error {
 	c.route, c.args = route, args
 	c.readRelay()
 	if route == nil || route.permission != open {
-		if c.who = s.deps.Keys.Authenticate(c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)); c.who == nil {
-			return protocol.NewError(protocol.CodeUnauthorized, "An API key is required: send the header Authorization: Bearer YOUR_API_KEY")
+		if err := c.authenticate(); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -210,9 +210,9 @@ func (s *Server) dispatch(c *call) error {
 		return protocol.NewError(protocol.CodeMethodNotAllowed, "This path does not know that method").With("allow", allow)
 	case route == nil:
 		return protocol.NewError(protocol.CodeNotFound, "There is no such path; the API is described in docs/openapi.yaml")
-	case route.permission != open && !c.who.May(route.permission):
-		return protocol.NewError(protocol.CodeAccessDenied, "You don't have permission to do this").
-			With("requiredPermission", route.permission).With("userPermissions", c.who.Permissions)
+	}
+	if err := c.authorise(); err != nil {
+		return err
 	}
 	if err := c.readConsistency(); err != nil {
 		return err

@@ -48,5 +48,6 @@ func (s *Server) restoreSnapshot(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.audit(c.route.operation).Uint64("index", out.Index).Send()
 	return c.json(out)
 }

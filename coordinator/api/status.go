@@ -186,7 +186,7 @@ func (c *call) row(ctx context.Context) (*state.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if row == nil || row.Org != c.who.Org {
+	if row == nil || !c.reaches(row) {
 		return nil, jobNotFound(text)
 	}
 	return row, nil
@@ -238,7 +238,7 @@ func (s *Server) batchStatus(c *call) error {
 		if err != nil {
 			return err
 		}
-		if row == nil || row.Org != c.who.Org {
+		if row == nil || !c.reaches(row) {
 			text, _ = shown(text).(string)
 			out.Errors = append(out.Errors, protocol.BatchError{JobID: text, Error: protocol.CodeJobNotFound, Message: "Job " + text + " does not exist or has expired"})
 			continue

@@ -222,7 +222,7 @@ func TestJobsOfOthersDoNotExist(t *testing.T) {
 	w := newWorld(t)
 	w.endpoint("ep", "")
 	id := w.submit("ep", `{"input": {}}`)
-	c := &call{s: w.server, who: &auth.Identity{Org: "org_other"}, args: params{id.String()}}
+	c := &call{s: w.server, who: auth.Identity{Org: "org_other"}, args: params{id.String()}}
 	if _, err := c.job(t.Context()); protocol.CodeOf(err) != protocol.CodeJobNotFound {
 		t.Errorf("another organisation reads the job: %v", err)
 	}

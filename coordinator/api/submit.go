@@ -42,7 +42,7 @@ func (s *Server) submit(c *call) error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	endpoint, err := s.endpoint(ctx, c.who.Org, c.args[0])
+	endpoint, err := c.endpoint(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,3 @@
-// Package auth decides who a caller is and what a caller may do.
-//
-// One bootstrap key exists so far; it may do everything in the first
-// organisation. Routes name their permission already, so that keys with fewer
-// permissions change nothing but this package.
 package auth
 
 import (
@@ -11,54 +6,22 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"os"
-	"slices"
 
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
-// Permission is one right (DESIGN 7).
-type Permission string
-
-// The permissions.
-const (
-	JobsRead         Permission = "jobs:read"
-	JobsWrite        Permission = "jobs:write"
-	EndpointsExecute Permission = "endpoints:execute"
-	EndpointsWrite   Permission = "endpoints:write"
-	AgentsManage     Permission = "agents:manage"
-	KeysManage       Permission = "keys:manage"
-	ClusterAdmin     Permission = "cluster:admin"
-)
-
-// Permissions returns every permission.
-func Permissions() []Permission {
-	return []Permission{JobsRead, JobsWrite, EndpointsExecute, EndpointsWrite, AgentsManage, KeysManage, ClusterAdmin}
-}
-
-// Identity is who a request comes from.
-type Identity struct {
-	Org         string
-	KeyID       string // a name for logs and limits, never the key
-	Permissions []Permission
-	Unlimited   bool // no rate limit applies (DESIGN 4: bootstrap and dev keys)
-}
-
-// May reports whether the identity holds permission p.
-func (i *Identity) May(p Permission) bool { return slices.Contains(i.Permissions, p) }
-
-// BootstrapKeyID is the key id of the bootstrap key.
-const BootstrapKeyID = "key_bootstrap"
-
-// MinKeyLength is the shortest key that is accepted: 16 characters of a base64
-// alphabet are 96 bits, beyond guessing over a network.
+// MinKeyLength is the shortest bootstrap key that is accepted: 16 characters of a
+// base64 alphabet are 96 bits, beyond guessing over a network.
 const MinKeyLength = 16
 
 // maxKeyLength bounds what is hashed for a request; the header buffer of the
 // server is smaller than this allows.
 const maxKeyLength = 4096
 
-// Keys knows the keys of this coordinator. It is immutable and safe for
-// concurrent use. Of a key only its SHA-256 is kept.
+// Keys finds who is behind a key: the bootstrap key of the configuration, or one
+// of the replicated keys. It is immutable and safe for concurrent use. Of a key
+// only its SHA-256 is kept.
 type Keys struct {
 	bootstrap [sha256.Size]byte
 	identity  Identity
@@ -76,7 +39,7 @@ func NewKeys(bootstrap string) (*Keys, error) {
 	}
 	return &Keys{
 		bootstrap: sha256.Sum256([]byte(bootstrap)),
-		identity:  Identity{Org: protocol.OrgDefault, KeyID: BootstrapKeyID, Permissions: Permissions(), Unlimited: true},
+		identity:  Identity{Org: protocol.OrgDefault, Permissions: Permissions(), Unlimited: true},
 	}, nil
 }
 
@@ -94,16 +57,54 @@ func LoadKeys(path string) (*Keys, error) {
 	return keys, nil
 }
 
+// Verdict is what Authenticate found.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Unknown is no key at all, or one that is not valid.
+	Unknown Verdict = iota
+	// Unheard has the form of a key whose id or text the view lacks: it may have
+	// been made elsewhere a moment ago.
+	Unheard
+	// Valid is a key.
+	Valid
+)
+
 // Authenticate reads the value of an Authorization header, "Bearer KEY" or the
-// bare key, and returns the identity behind it; nil when there is none. The
-// time it takes says nothing about the key. The result is shared: read-only.
-func (k *Keys) Authenticate(header []byte) *Identity {
-	key := bearer(header)
-	sum := sha256.Sum256(key)
-	if subtle.ConstantTimeCompare(sum[:], k.bootstrap[:]) != 1 {
-		return nil
+// bare key, and returns who is behind it at the given time, by the keys of the
+// view. The time it takes says nothing about the keys: every attempt is hashed
+// once and compared as often, whether its id is known or not. It allocates
+// nothing.
+func (k *Keys) Authenticate(header []byte, view *state.View, nowMs int64) (Identity, Verdict) {
+	text := bearer(header)
+	sum := sha256.Sum256(text)
+	// The dummy has the form of a row and a hash that no text has.
+	row, dummy := (*state.APIKey)(nil), state.APIKey{}
+	id, formed := idOf(text)
+	if formed {
+		row = view.APIKey(id)
 	}
-	return &k.identity
+	known := row != nil
+	if !known {
+		row = &dummy
+	}
+	bootstrap := subtle.ConstantTimeCompare(sum[:], k.bootstrap[:])
+	current := subtle.ConstantTimeCompare(sum[:], row.Hash[:])
+	older := subtle.ConstantTimeCompare(sum[:], row.Older[:])
+	switch {
+	case bootstrap == 1:
+		return k.identity, Valid
+	case known && row.Live(nowMs) && (current == 1 || older == 1 && nowMs < row.OlderMs):
+		return identify(row), Valid
+	case formed && (!known || row.Live(nowMs) && older == 0):
+		return Identity{}, Unheard
+	}
+	return Identity{}, Unknown
+}
+
+func identify(row *state.APIKey) Identity {
+	return Identity{Org: row.Org, Key: row.ID, Permissions: row.Permissions, Endpoints: row.Endpoints, ExpiresMs: row.ExpiresMs}
 }
 
 // bearer strips the scheme, whose name is case-insensitive (RFC 9110 11.1).

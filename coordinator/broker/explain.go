@@ -55,18 +55,19 @@ func (t *term) whyNot(e *endpoint) []string {
 		if !a.connected(now) {
 			continue
 		}
-		connected++
 		v := suits(a.row, e.row)
+		if v == otherOrg {
+			continue // whose agents are nobody else's affair
+		}
+		connected++
 		if v == fit {
 			v = t.takes(a, e)
 		}
 		counts[v]++
 	}
 	switch {
-	case len(t.agents) == 0:
-		return []string{"no agent is registered"}
 	case connected == 0:
-		return []string{"no agent is connected"}
+		return []string{"no agent that serves this organisation is connected"}
 	case counts[fit] > 0:
 		return []string{strconv.Itoa(counts[fit]) + " agents can take it now"}
 	}
@@ -82,8 +83,6 @@ func (t *term) whyNot(e *endpoint) []string {
 func (v verdict) text(e *endpoint) string {
 	doc := e.row.Doc
 	switch v {
-	case otherOrg:
-		return "serve another organisation"
 	case otherPool:
 		return "are not in pool " + strconv.Quote(doc.Pool)
 	case noKind:
@@ -121,7 +120,7 @@ func (t *term) infos() []protocol.AgentInfo {
 		}
 		f := &a.row.Facts
 		out = append(out, protocol.AgentInfo{
-			ID: a.id, Name: a.row.Name, Incarnation: a.row.Incarnation, Pool: f.Pool, Slots: f.Slots,
+			ID: a.id, Org: a.row.Org, Name: a.row.Name, Incarnation: a.row.Incarnation, Pool: f.Pool, Slots: f.Slots,
 			Running: len(a.leases), Connected: a.connected(now), LastSeen: max(a.seenMs, protocol.Time(a.row.SeenMs)),
 			Kinds: f.Kinds, GPUs: f.GPUs, Host: a.host, Version: f.Version,
 		})

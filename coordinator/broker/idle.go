@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"windlass/coordinator/state"
+	"windlass/protocol"
 )
 
 // class is the agents that fit the same endpoints by what does not change while
@@ -29,7 +30,7 @@ func (t *term) classOf(row *state.Agent) *class {
 }
 
 func classKey(row *state.Agent) string {
-	parts := []string{row.Org, row.Facts.Pool}
+	parts := []string{row.Org, row.Facts.Pool, strings.Join(row.Facts.Orgs, "\x01")}
 	parts = append(parts, slices.Sorted(slices.Values(row.Facts.Kinds))...)
 	for _, g := range row.Facts.GPUs {
 		parts = append(parts, g.Name+"\x01"+strconv.FormatInt(g.Memory, 10))
@@ -68,7 +69,8 @@ func (t *term) reseat(a *agent) {
 	t.idle++
 	a.sit(&a.class.idle, 0)
 	for _, w := range a.warm {
-		e := t.endpoints[endpointKey{a.row.Org, w.Endpoint}]
+		org, id := protocol.SplitEndpointName(w.Endpoint)
+		e := t.endpoints[endpointKey{org, id}]
 		if w.Free > 0 && e != nil && e.row != nil && e.row.Revision == w.Revision {
 			a.sit(&e.warm, w.Free)
 		}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"slices"
 
 	"windlass/coordinator/queue"
@@ -26,12 +27,32 @@ const (
 	verdicts
 )
 
+// serves reports whether an agent runs jobs of an organisation: of its own, those
+// of the first organisation of all, and of no other than it allows (ADR 14).
+func serves(a *state.Agent, org string) bool {
+	if a.Org != protocol.OrgDefault && a.Org != org {
+		return false
+	}
+	return len(a.Facts.Orgs) == 0 || slices.Contains(a.Facts.Orgs, org)
+}
+
+// served returns a job that an agent may know of, or nil.
+func (t *term) served(a *state.Agent, id protocol.JobID) *state.Job {
+	if row := t.cfg.Store.Job(id); row != nil && serves(a, row.Org) {
+		return row
+	}
+	return nil
+}
+
+// ownOrg is the organisation of an agent's credential.
+func ownOrg(org string) string { return cmp.Or(org, protocol.OrgDefault) }
+
 // suits judges what does not change while an agent lives.
 func suits(a *state.Agent, e *state.Endpoint) verdict {
 	doc := e.Doc
 	switch {
-	case a.Org != protocol.OrgDefault && a.Org != e.Org:
-		return otherOrg // agents of the default organisation serve everybody
+	case !serves(a, e.Org):
+		return otherOrg
 	case a.Facts.Pool != doc.Pool:
 		return otherPool
 	case !slices.Contains(a.Facts.Kinds, doc.Runtime.Kind):

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"windlass/coordinator/command"
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
@@ -120,9 +121,10 @@ func (r *registration) adopt() []*command.Command {
 	for _, h := range r.current {
 		ours[h] = true
 	}
+	serves := &state.Agent{Org: ownOrg(req.Org), Facts: req.Facts}
 	var group []*command.Command
 	for _, h := range req.Held {
-		row := r.term.cfg.Store.Job(h.Job)
+		row := r.term.served(serves, h.Job)
 		if ours[h] || row == nil {
 			continue
 		}
@@ -137,7 +139,7 @@ func (r *registration) adopt() []*command.Command {
 
 func registerCommand(req *protocol.RegisterRequest, facts []byte) *command.Command {
 	r := &command.Register{
-		Agent: req.Agent[:], Name: req.Name, Incarnation: req.Incarnation[:], Facts: facts, Org: protocol.OrgDefault,
+		Agent: req.Agent[:], Name: req.Name, Incarnation: req.Incarnation[:], Facts: facts, Org: ownOrg(req.Org),
 	}
 	for _, h := range req.Held {
 		r.Held = append(r.Held, &command.Held{Job: h.Job[:], Attempt: h.Attempt})

@@ -72,7 +72,7 @@ func (rc *receipt) fill(results []command.Result) {
 // takeReport takes one report in: leases are renewed, writes are fenced, and results
 // are proposed together with the leases that their freed slots allow.
 func (t *term) takeReport(req *protocol.ReportRequest, finishes []encoded) (*receipt, error) {
-	a, err := t.known(req.Agent, req.Incarnation)
+	a, err := t.known(req.Agent, req.Incarnation, req.Org)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (t *term) takeUpdates(rc *receipt, req *protocol.ReportRequest, now int64) 
 		l := t.heldLease(rc.agent, u.Job, u.Attempt)
 		if l == nil {
 			h := protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}
-			if !t.newer(t.cfg.Store.Job(u.Job), h) {
+			if !t.newer(t.served(rc.agent.row, u.Job), h) {
 				rc.stale = append(rc.stale, protocol.AttemptReply{Job: u.Job, Attempt: u.Attempt, Code: protocol.CodeStaleAttempt})
 				said = appendMissing(said, h, len(req.Held))
 			}
@@ -146,7 +146,7 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 			l.acked = true
 			t.setFinishing(l, true)
 		default:
-			row := t.cfg.Store.Job(f.Job)
+			row := t.served(rc.agent.row, f.Job)
 			if t.newer(row, protocol.HeldAttempt{Job: f.Job, Attempt: f.Attempt}) {
 				continue // unanswered, so it is offered again: to who knows it
 			}

@@ -57,10 +57,11 @@ func errStale() error {
 	return protocol.NewError(protocol.CodeStaleIncarnation, "A newer life of this agent has registered")
 }
 
-// known returns the agent if its incarnation is the registered one.
-func (t *term) known(id protocol.AgentID, inc protocol.Incarnation) (*agent, error) {
+// known returns the agent if it is of that organisation and its incarnation is the
+// registered one.
+func (t *term) known(id protocol.AgentID, inc protocol.Incarnation, org string) (*agent, error) {
 	a := t.agents[id]
-	if a == nil || a.row == nil {
+	if a == nil || a.row == nil || a.row.Org != ownOrg(org) {
 		return nil, errUnknown()
 	}
 	if a.row.Incarnation != inc {
@@ -134,7 +135,7 @@ func (t *term) jitter(d time.Duration) time.Duration {
 // receive takes a statement in. It returns a waiter when there is nothing to
 // tell, else the reply.
 func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply) {
-	a, err := t.known(req.Agent, req.Incarnation)
+	a, err := t.known(req.Agent, req.Incarnation, req.Org)
 	if err != nil {
 		return nil, reply{err: err}
 	}
@@ -258,7 +259,7 @@ func (t *term) stopFor(a *agent, h protocol.HeldAttempt) protocol.StopReason {
 	if l := t.heldLease(a, h.Job, h.Attempt); l != nil {
 		return l.stop
 	}
-	row := t.cfg.Store.Job(h.Job)
+	row := t.served(a.row, h.Job)
 	switch {
 	case t.newer(row, h):
 		return ""
@@ -301,7 +302,7 @@ func (t *term) adoptable(a *agent, held []protocol.HeldAttempt) bool {
 		if t.heldLease(a, h.Job, h.Attempt) != nil || t.grants[h.Job] != nil {
 			continue
 		}
-		if row := t.cfg.Store.Job(h.Job); row != nil && row.Adoptable && row.Attempt == h.Attempt {
+		if row := t.served(a.row, h.Job); row != nil && row.Adoptable && row.Attempt == h.Attempt {
 			return true
 		}
 	}
@@ -407,7 +408,7 @@ func (t *term) assignments(resp *protocol.SyncResponse, jobs []*state.Job, have 
 		sent := slices.ContainsFunc(resp.Endpoints, func(e protocol.Endpoint) bool {
 			return e.ID == j.Target && e.Org == j.Org && e.Revision == j.Lease.Revision
 		})
-		if sent || have[j.Target] == j.Lease.Revision {
+		if sent || have[protocol.EndpointName(j.Org, j.Target)] == j.Lease.Revision {
 			continue
 		}
 		if doc := revision(t.cfg.Store.Endpoint(j.Org, j.Target), j.Lease.Revision); doc != nil {

@@ -84,6 +84,12 @@ func samples() map[string]*Command {
 			ExpectRevision: 4, Create: true,
 		}}},
 		"delete_org": {Op: &Command_DeleteOrg{DeleteOrg: &DeleteOrg{Id: "org_acme"}}},
+		"create_key": {Op: &Command_CreateKey{CreateKey: &CreateKey{
+			Id: id(7), Org: "org_acme", Name: "ci", Permissions: []string{"endpoints:execute", "jobs:read"},
+			Endpoints: []string{"ep_a", "ep_b"}, Hash: hash(), ExpiresMs: 1_800_000_000_000,
+		}}},
+		"rotate_key": {Op: &Command_RotateKey{RotateKey: &RotateKey{Id: id(7), Org: "org_acme", Hash: hash(), ExpectHash: hash(), OverlapMs: 60_000}}},
+		"revoke_key": {Op: &Command_RevokeKey{RevokeKey: &RevokeKey{Id: id(7), Org: "org_acme"}}},
 		"archive": {Op: &Command_Archive{Archive: &Archive{
 			Number: 9, Replaces: []uint64{7, 8}, Jobs: []*Archived{{Job: id(1), Index: 40}, {Job: id(4), Index: 41}},
 			Segment: &Segment{
@@ -317,6 +323,25 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 	cases["weight"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().Weight = 0; return m["put_org"] }
 	cases["quota"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().StorageQuota = -1; return m["put_org"] }
 	cases["no organisation"] = func(m map[string]*Command) *Command { m["delete_org"].GetDeleteOrg().Id = ""; return m["delete_org"] }
+	for name, change := range map[string]func(*CreateKey, *RotateKey, *RevokeKey){
+		"key id":          func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.Id = nil },
+		"key org":         func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.Org = "" },
+		"key hash":        func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.Hash = k.Hash[1:] },
+		"key expiry":      func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.ExpiresMs = -1 },
+		"key permissions": func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.Permissions[0] = "z" },
+		"key endpoints":   func(k *CreateKey, _ *RotateKey, _ *RevokeKey) { k.Endpoints[0] = "" },
+		"expected hash":   func(_ *CreateKey, r *RotateKey, _ *RevokeKey) { r.ExpectHash = nil },
+		"overlap":         func(_ *CreateKey, r *RotateKey, _ *RevokeKey) { r.OverlapMs = -1 },
+		"revoked id":      func(_ *CreateKey, _ *RotateKey, r *RevokeKey) { r.Id = nil },
+	} {
+		for _, op := range []string{"create_key", "rotate_key", "revoke_key"} {
+			all := samples()
+			change(all["create_key"].GetCreateKey(), all["rotate_key"].GetRotateKey(), all["revoke_key"].GetRevokeKey())
+			if !proto.Equal(all[op], samples()[op]) {
+				cases[name] = func(map[string]*Command) *Command { return all[op] }
+			}
+		}
+	}
 	for name, make := range cases {
 		c := make(samples())
 		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {

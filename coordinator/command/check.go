@@ -63,6 +63,12 @@ func Check(c *Command) error {
 		err = checkPutOrg(op.PutOrg)
 	case *Command_DeleteOrg:
 		err = checkNames("organisation", op.DeleteOrg.GetId())
+	case *Command_CreateKey:
+		err = checkCreateKey(op.CreateKey)
+	case *Command_RotateKey:
+		err = checkRotateKey(op.RotateKey)
+	case *Command_RevokeKey:
+		err = cmp.Or(checkIDs("key", op.RevokeKey.GetId()), checkNames("organisation", op.RevokeKey.GetOrg()))
 	case *Command_Archive:
 		err = checkArchive(op.Archive)
 	case *Command_DropSegment:
@@ -243,6 +249,12 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.PutOrg)
 	case *Command_DeleteOrg:
 		return anyUnknown(op.DeleteOrg)
+	case *Command_CreateKey:
+		return anyUnknown(op.CreateKey)
+	case *Command_RotateKey:
+		return anyUnknown(op.RotateKey)
+	case *Command_RevokeKey:
+		return anyUnknown(op.RevokeKey)
 	case *Command_Archive:
 		return anyUnknown(op.Archive) || anyUnknown(op.Archive.GetSegment()) || anyUnknown(op.Archive.GetJobs()...)
 	case *Command_DropSegment:

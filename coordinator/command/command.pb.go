@@ -161,6 +161,9 @@ type Command struct {
 	//	*Command_Resume
 	//	*Command_PauseEndpoint
 	//	*Command_Purge
+	//	*Command_CreateKey
+	//	*Command_RotateKey
+	//	*Command_RevokeKey
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -419,6 +422,33 @@ func (x *Command) GetPurge() *Purge {
 	return nil
 }
 
+func (x *Command) GetCreateKey() *CreateKey {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CreateKey); ok {
+			return x.CreateKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRotateKey() *RotateKey {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RotateKey); ok {
+			return x.RotateKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeKey() *RevokeKey {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RevokeKey); ok {
+			return x.RevokeKey
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -519,6 +549,18 @@ type Command_Purge struct {
 	Purge *Purge `protobuf:"bytes,33,opt,name=purge,proto3,oneof"`
 }
 
+type Command_CreateKey struct {
+	CreateKey *CreateKey `protobuf:"bytes,22,opt,name=create_key,json=createKey,proto3,oneof"`
+}
+
+type Command_RotateKey struct {
+	RotateKey *RotateKey `protobuf:"bytes,23,opt,name=rotate_key,json=rotateKey,proto3,oneof"`
+}
+
+type Command_RevokeKey struct {
+	RevokeKey *RevokeKey `protobuf:"bytes,24,opt,name=revoke_key,json=revokeKey,proto3,oneof"`
+}
+
 func (*Command_Submit) isCommand_Op() {}
 
 func (*Command_Lease) isCommand_Op() {}
@@ -566,6 +608,12 @@ func (*Command_Resume) isCommand_Op() {}
 func (*Command_PauseEndpoint) isCommand_Op() {}
 
 func (*Command_Purge) isCommand_Op() {}
+
+func (*Command_CreateKey) isCommand_Op() {}
+
+func (*Command_RotateKey) isCommand_Op() {}
+
+func (*Command_RevokeKey) isCommand_Op() {}
 
 // Payload is opaque bytes: inline, or a blob that was stored before.
 type Payload struct {
@@ -2664,6 +2712,230 @@ func (x *Purge) GetJobs() [][]byte {
 	return nil
 }
 
+// CreateKey makes an API key. Of its text only the hash is kept.
+type CreateKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Permissions   []string               `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`               // sorted
+	Endpoints     []string               `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`                   // sorted; none: all of the organisation
+	Hash          []byte                 `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`                             // SHA-256 of the key's text
+	ExpiresMs     int64                  `protobuf:"varint,7,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // unix; 0: never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateKey) Reset() {
+	*x = CreateKey{}
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateKey) ProtoMessage() {}
+
+func (x *CreateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateKey.ProtoReflect.Descriptor instead.
+func (*CreateKey) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *CreateKey) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *CreateKey) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *CreateKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateKey) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *CreateKey) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *CreateKey) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *CreateKey) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// RotateKey gives a key a new text: CAS on the hash of the one that it replaces,
+// which stays valid for overlap_ms.
+type RotateKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	ExpectHash    []byte                 `protobuf:"bytes,4,opt,name=expect_hash,json=expectHash,proto3" json:"expect_hash,omitempty"`
+	OverlapMs     int64                  `protobuf:"varint,5,opt,name=overlap_ms,json=overlapMs,proto3" json:"overlap_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKey) Reset() {
+	*x = RotateKey{}
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKey) ProtoMessage() {}
+
+func (x *RotateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
+func (*RotateKey) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RotateKey) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *RotateKey) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *RotateKey) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *RotateKey) GetExpectHash() []byte {
+	if x != nil {
+		return x.ExpectHash
+	}
+	return nil
+}
+
+func (x *RotateKey) GetOverlapMs() int64 {
+	if x != nil {
+		return x.OverlapMs
+	}
+	return 0
+}
+
+// RevokeKey ends a key for ever.
+type RevokeKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeKey) Reset() {
+	*x = RevokeKey{}
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeKey) ProtoMessage() {}
+
+func (x *RevokeKey) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
+func (*RevokeKey) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RevokeKey) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *RevokeKey) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -2671,7 +2943,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xc1\v\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x84\r\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -2702,7 +2974,13 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05pause\x18\x1e \x01(\v2\x1a.windlass.command.v1.PauseH\x00R\x05pause\x125\n" +
 	"\x06resume\x18\x1f \x01(\v2\x1b.windlass.command.v1.ResumeH\x00R\x06resume\x12K\n" +
 	"\x0epause_endpoint\x18  \x01(\v2\".windlass.command.v1.PauseEndpointH\x00R\rpauseEndpoint\x122\n" +
-	"\x05purge\x18! \x01(\v2\x1a.windlass.command.v1.PurgeH\x00R\x05purgeB\x04\n" +
+	"\x05purge\x18! \x01(\v2\x1a.windlass.command.v1.PurgeH\x00R\x05purge\x12?\n" +
+	"\n" +
+	"create_key\x18\x16 \x01(\v2\x1e.windlass.command.v1.CreateKeyH\x00R\tcreateKey\x12?\n" +
+	"\n" +
+	"rotate_key\x18\x17 \x01(\v2\x1e.windlass.command.v1.RotateKeyH\x00R\trotateKey\x12?\n" +
+	"\n" +
+	"revoke_key\x18\x18 \x01(\v2\x1e.windlass.command.v1.RevokeKeyH\x00R\trevokeKeyB\x04\n" +
 	"\x02op\"M\n" +
 	"\aPayload\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
@@ -2880,7 +3158,27 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05purge\x18\x01 \x01(\tR\x05purge\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x12\n" +
-	"\x04jobs\x18\x04 \x03(\fR\x04jobsB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\x04jobs\x18\x04 \x03(\fR\x04jobs\"\xb4\x01\n" +
+	"\tCreateKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12 \n" +
+	"\vpermissions\x18\x04 \x03(\tR\vpermissions\x12\x1c\n" +
+	"\tendpoints\x18\x05 \x03(\tR\tendpoints\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\fR\x04hash\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\a \x01(\x03R\texpiresMs\"\x81\x01\n" +
+	"\tRotateKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x1f\n" +
+	"\vexpect_hash\x18\x04 \x01(\fR\n" +
+	"expectHash\x12\x1d\n" +
+	"\n" +
+	"overlap_ms\x18\x05 \x01(\x03R\toverlapMs\"-\n" +
+	"\tRevokeKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03orgB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -2895,7 +3193,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),    // 0: windlass.command.v1.Release.Reason
 	(*Batch)(nil),          // 1: windlass.command.v1.Batch
@@ -2929,6 +3227,9 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*Resume)(nil),         // 29: windlass.command.v1.Resume
 	(*PauseEndpoint)(nil),  // 30: windlass.command.v1.PauseEndpoint
 	(*Purge)(nil),          // 31: windlass.command.v1.Purge
+	(*CreateKey)(nil),      // 32: windlass.command.v1.CreateKey
+	(*RotateKey)(nil),      // 33: windlass.command.v1.RotateKey
+	(*RevokeKey)(nil),      // 34: windlass.command.v1.RevokeKey
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	2,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
@@ -2956,21 +3257,24 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	29, // 22: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
 	30, // 23: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
 	31, // 24: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
-	3,  // 25: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	4,  // 26: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	3,  // 27: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	3,  // 28: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	3,  // 29: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	3,  // 30: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
-	0,  // 31: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	5,  // 32: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	21, // 33: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	22, // 34: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	32, // 25: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
+	33, // 26: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
+	34, // 27: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
+	3,  // 28: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	4,  // 29: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	3,  // 30: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	3,  // 31: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	3,  // 32: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	3,  // 33: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
+	0,  // 34: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	5,  // 35: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	21, // 36: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	22, // 37: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -3003,6 +3307,9 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_Resume)(nil),
 		(*Command_PauseEndpoint)(nil),
 		(*Command_Purge)(nil),
+		(*Command_CreateKey)(nil),
+		(*Command_RotateKey)(nil),
+		(*Command_RevokeKey)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3010,7 +3317,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

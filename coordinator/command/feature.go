@@ -19,10 +19,10 @@ const (
 	// FeatureArchive adds Archive, DropSegment and Recall.
 	FeatureArchive uint32 = 2
 
-	// FeatureAPI adds organisations and API keys (PutOrg, DeleteOrg), and what the
-	// whole public API needs beside them: a cost for each job, the start of a run
-	// that was cancelled, pauses and purges, a job's s3Config, checkpoints, and the
-	// counts of an endpoint's ended runs.
+	// FeatureAPI adds organisations and API keys, and what the whole public API
+	// needs beside them: a cost for each job, the start of a run that was cancelled,
+	// pauses and purges, a job's s3Config, checkpoints, and the counts of an
+	// endpoint's ended runs.
 	FeatureAPI uint32 = 3
 
 	// FeatureMin and FeatureMax are what this version supports.
@@ -45,7 +45,7 @@ func Feature(c *Command) uint32 {
 		}
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:
 		return FeatureArchive
-	case *Command_PutOrg, *Command_DeleteOrg:
+	case *Command_PutOrg, *Command_DeleteOrg, *Command_CreateKey, *Command_RotateKey, *Command_RevokeKey:
 		return FeatureAPI
 	case *Command_Cancel:
 		if op.Cancel.GetStartedMs() != 0 || len(op.Cancel.GetFacts()) > 0 {

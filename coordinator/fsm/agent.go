@@ -24,6 +24,9 @@ func (s *step) register(c *command.Register) command.Result {
 	if before != nil && bytes.Compare(a.Incarnation[:], before.Incarnation[:]) < 0 {
 		return refuse(protocol.CodeStaleIncarnation, "A newer life of this agent has registered")
 	}
+	if before != nil && before.Org != a.Org && s.txn.Feature() >= command.FeatureAPI {
+		return refuse(protocol.CodeConflict, "The agent's id was registered with a key of another organisation: let the agent start with an empty data directory")
+	}
 	r := command.Result{Replayed: before != nil && sameAgent(before, a)}
 	if !r.Replayed {
 		s.txn.PutAgent(a)

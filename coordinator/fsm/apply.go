@@ -56,6 +56,12 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.putOrg(op.PutOrg)
 	case *command.Command_DeleteOrg:
 		return s.deleteOrg(op.DeleteOrg)
+	case *command.Command_CreateKey:
+		return s.createKey(op.CreateKey)
+	case *command.Command_RotateKey:
+		return s.rotateKey(op.RotateKey)
+	case *command.Command_RevokeKey:
+		return s.revokeKey(op.RevokeKey)
 	case *command.Command_Evict:
 		return s.evict(op.Evict)
 	case *command.Command_PutSettings:

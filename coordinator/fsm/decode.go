@@ -27,6 +27,20 @@ func (r *recordReader) org(m *OrgRecord) error {
 	})
 }
 
+func (r *recordReader) apiKey(m *APIKeyRecord) error {
+	k := &state.APIKey{
+		Org: r.to.Intern(m.GetOrg()), Name: m.GetName(), Endpoints: m.GetEndpoints(), OlderMs: m.GetOlderMs(),
+		CreatedMs: m.GetCreatedMs(), ExpiresMs: m.GetExpiresMs(), RotatedMs: m.GetRotatedMs(), RevokedMs: m.GetRevokedMs(), Index: m.GetIndex(),
+	}
+	for _, p := range m.GetPermissions() {
+		k.Permissions = append(k.Permissions, protocol.Permission(r.to.Intern(p)))
+	}
+	if err := fill("API key", k.ID[:], m.GetId(), k.Hash[:], m.GetHash(), k.Older[:], m.GetOlder()); err != nil {
+		return err
+	}
+	return r.to.APIKey(k)
+}
+
 func (r *recordReader) endpoint(m *EndpointRecord) error {
 	e := &state.Endpoint{
 		Org: r.to.Intern(m.GetOrg()), ID: r.to.Intern(m.GetId()),

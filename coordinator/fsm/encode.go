@@ -19,6 +19,17 @@ func orgRecord(o *state.Org) *OrgRecord {
 	}
 }
 
+func apiKeyRecord(k *state.APIKey) *APIKeyRecord {
+	r := &APIKeyRecord{
+		Id: k.ID[:], Org: k.Org, Name: k.Name, Endpoints: k.Endpoints, Hash: k.Hash[:], Older: k.Older[:], OlderMs: k.OlderMs,
+		CreatedMs: k.CreatedMs, ExpiresMs: k.ExpiresMs, RotatedMs: k.RotatedMs, RevokedMs: k.RevokedMs, Index: k.Index,
+	}
+	for _, p := range k.Permissions {
+		r.Permissions = append(r.Permissions, string(p))
+	}
+	return r
+}
+
 func endpointRecord(e *state.Endpoint) *EndpointRecord {
 	r := &EndpointRecord{
 		Org: e.Org, Id: e.ID, Revision: e.Revision, Index: e.Index, Doc: encode(e.Doc),

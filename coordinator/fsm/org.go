@@ -54,6 +54,10 @@ func (s *step) deleteOrg(c *command.DeleteOrg) command.Result {
 	case o.Endpoints > 0: // whose jobs have not ended, or may come
 		return refuse(protocol.CodeOrgInUse, fmt.Sprintf("The organisation has %d endpoints: delete them first", o.Endpoints))
 	}
+	if keys := s.liveKeys(o.ID); keys > 0 {
+		return refuse(protocol.CodeOrgInUse, fmt.Sprintf("The organisation has %d API keys: revoke them first", keys))
+	}
+	s.txn.DropAPIKeys(func(k *state.APIKey) bool { return k.Org == o.ID })
 	n := *o
 	n.DeletedMs, n.Index, n.Revision = s.clock, s.index, o.Revision+1
 	s.txn.PutOrg(&n)

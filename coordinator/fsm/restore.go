@@ -109,6 +109,9 @@ func (r *recordReader) row(kind byte) error {
 	case typeOrg:
 		r.count.Orgs++
 		return each(r, new(OrgRecord), r.org)
+	case typeAPIKey:
+		r.count.ApiKeys++
+		return each(r, new(APIKeyRecord), r.apiKey)
 	case typeEndpoint:
 		r.count.Endpoints++
 		return each(r, new(EndpointRecord), r.endpoint)

@@ -41,8 +41,11 @@ const (
 	typeSegment // between the keys and the jobs
 )
 
-// typeOrg is before the endpoints.
-const typeOrg byte = 20
+// These come before the endpoints.
+const (
+	typeOrg byte = iota + 20
+	typeAPIKey
+)
 
 // place orders the record types in a snapshot.
 func place(kind byte) int {
@@ -50,6 +53,8 @@ func place(kind byte) int {
 	switch kind {
 	case typeOrg:
 		return step*int(typeHeader) + 1
+	case typeAPIKey:
+		return step*int(typeHeader) + 2
 	case typeSegment:
 		return step*int(typeKey) + 1
 	}
@@ -119,6 +124,10 @@ func (w *recordWriter) view(v *state.View) {
 		count.Orgs++
 		w.record(typeOrg, orgRecord(o))
 	})
+	for _, k := range v.APIKeys() {
+		count.ApiKeys++
+		w.record(typeAPIKey, apiKeyRecord(k))
+	}
 	for _, e := range v.Endpoints("") {
 		count.Endpoints++
 		w.record(typeEndpoint, endpointRecord(e))

@@ -1333,6 +1333,147 @@ func (x *OrgRecord) GetIndex() uint64 {
 	return 0
 }
 
+// APIKeyRecord is an API key; they come before the endpoints.
+type APIKeyRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Permissions   []string               `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	Endpoints     []string               `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
+	Older         []byte                 `protobuf:"bytes,7,opt,name=older,proto3" json:"older,omitempty"`
+	OlderMs       int64                  `protobuf:"varint,8,opt,name=older_ms,json=olderMs,proto3" json:"older_ms,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,10,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	RotatedMs     int64                  `protobuf:"varint,11,opt,name=rotated_ms,json=rotatedMs,proto3" json:"rotated_ms,omitempty"`
+	RevokedMs     int64                  `protobuf:"varint,12,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"`
+	Index         uint64                 `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *APIKeyRecord) Reset() {
+	*x = APIKeyRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *APIKeyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*APIKeyRecord) ProtoMessage() {}
+
+func (x *APIKeyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use APIKeyRecord.ProtoReflect.Descriptor instead.
+func (*APIKeyRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *APIKeyRecord) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *APIKeyRecord) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *APIKeyRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *APIKeyRecord) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *APIKeyRecord) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *APIKeyRecord) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *APIKeyRecord) GetOlder() []byte {
+	if x != nil {
+		return x.Older
+	}
+	return nil
+}
+
+func (x *APIKeyRecord) GetOlderMs() int64 {
+	if x != nil {
+		return x.OlderMs
+	}
+	return 0
+}
+
+func (x *APIKeyRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *APIKeyRecord) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *APIKeyRecord) GetRotatedMs() int64 {
+	if x != nil {
+		return x.RotatedMs
+	}
+	return 0
+}
+
+func (x *APIKeyRecord) GetRevokedMs() int64 {
+	if x != nil {
+		return x.RevokedMs
+	}
+	return 0
+}
+
+func (x *APIKeyRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // TrailerRecord ends the records; a snapshot with other counts is refused.
 type TrailerRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1342,13 +1483,14 @@ type TrailerRecord struct {
 	Jobs          uint64                 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
 	Segments      uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
 	Orgs          uint64                 `protobuf:"varint,20,opt,name=orgs,proto3" json:"orgs,omitempty"`
+	ApiKeys       uint64                 `protobuf:"varint,21,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrailerRecord) Reset() {
 	*x = TrailerRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1502,7 @@ func (x *TrailerRecord) String() string {
 func (*TrailerRecord) ProtoMessage() {}
 
 func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1515,7 @@ func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrailerRecord.ProtoReflect.Descriptor instead.
 func (*TrailerRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TrailerRecord) GetEndpoints() uint64 {
@@ -1414,6 +1556,13 @@ func (x *TrailerRecord) GetSegments() uint64 {
 func (x *TrailerRecord) GetOrgs() uint64 {
 	if x != nil {
 		return x.Orgs
+	}
+	return 0
+}
+
+func (x *TrailerRecord) GetApiKeys() uint64 {
+	if x != nil {
+		return x.ApiKeys
 	}
 	return 0
 }
@@ -1563,14 +1712,34 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"deleted_ms\x18\v \x01(\x03R\tdeletedMs\x12\x1a\n" +
 	"\brevision\x18\f \x01(\x04R\brevision\x12\x14\n" +
-	"\x05index\x18\r \x01(\x04R\x05index\"\x9d\x01\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\"\xdb\x02\n" +
+	"\fAPIKeyRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12 \n" +
+	"\vpermissions\x18\x04 \x03(\tR\vpermissions\x12\x1c\n" +
+	"\tendpoints\x18\x05 \x03(\tR\tendpoints\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\fR\x04hash\x12\x14\n" +
+	"\x05older\x18\a \x01(\fR\x05older\x12\x19\n" +
+	"\bolder_ms\x18\b \x01(\x03R\aolderMs\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\t \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\n" +
+	" \x01(\x03R\texpiresMs\x12\x1d\n" +
+	"\n" +
+	"rotated_ms\x18\v \x01(\x03R\trotatedMs\x12\x1d\n" +
+	"\n" +
+	"revoked_ms\x18\f \x01(\x03R\trevokedMs\x12\x14\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\"\xb8\x01\n" +
 	"\rTrailerRecord\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x01(\x04R\tendpoints\x12\x16\n" +
 	"\x06agents\x18\x02 \x01(\x04R\x06agents\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\x04R\x04keys\x12\x12\n" +
 	"\x04jobs\x18\x04 \x01(\x04R\x04jobs\x12\x1a\n" +
 	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12\x12\n" +
-	"\x04orgs\x18\x14 \x01(\x04R\x04orgsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
+	"\x04orgs\x18\x14 \x01(\x04R\x04orgs\x12\x19\n" +
+	"\bapi_keys\x18\x15 \x01(\x04R\aapiKeysB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
 
 var (
 	file_coordinator_fsm_snapshot_proto_rawDescOnce sync.Once
@@ -1584,7 +1753,7 @@ func file_coordinator_fsm_snapshot_proto_rawDescGZIP() []byte {
 	return file_coordinator_fsm_snapshot_proto_rawDescData
 }
 
-var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*HeaderRecord)(nil),   // 0: windlass.snapshot.v1.HeaderRecord
 	(*EndpointRecord)(nil), // 1: windlass.snapshot.v1.EndpointRecord
@@ -1598,7 +1767,8 @@ var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*OutcomeRecord)(nil),  // 9: windlass.snapshot.v1.OutcomeRecord
 	(*SegmentRecord)(nil),  // 10: windlass.snapshot.v1.SegmentRecord
 	(*OrgRecord)(nil),      // 11: windlass.snapshot.v1.OrgRecord
-	(*TrailerRecord)(nil),  // 12: windlass.snapshot.v1.TrailerRecord
+	(*APIKeyRecord)(nil),   // 12: windlass.snapshot.v1.APIKeyRecord
+	(*TrailerRecord)(nil),  // 13: windlass.snapshot.v1.TrailerRecord
 }
 var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	5, // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
@@ -1628,7 +1798,7 @@ func file_coordinator_fsm_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_fsm_snapshot_proto_rawDesc), len(file_coordinator_fsm_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -124,6 +124,17 @@ func heldBack(t testing.TB) *world {
 	return w
 }
 
+// keyed is organised with API keys in every state.
+func keyed(t testing.TB) *world {
+	w := organised(t)
+	w.ok(createKey(1, org2, func(k *command.CreateKey) { k.Endpoints, k.ExpiresMs = []string{"ep_a", "ep_b"}, 1<<40 }))
+	w.ok(createKey(2, org1, func(k *command.CreateKey) { k.Permissions = []string{"agents:manage", "jobs:read"} }))
+	w.ok(rotateKey(2, org1, 2, 9, 60_000))
+	w.ok(createKey(3, org1))
+	w.ok(revokeKey(3, org1))
+	return w
+}
+
 // TestGoldenSnapshot keeps version 1 readable: the files are never rewritten.
 func TestGoldenSnapshot(t *testing.T) {
 	// Of state.DigestVersion 3. When they change, that must be raised, or nodes of
@@ -131,6 +142,7 @@ func TestGoldenSnapshot(t *testing.T) {
 	golden(t, "v1.snapshot", populated, "cfd7fe346941d98571a15bfeb7e551a947dcb1538c359bfe8eec78a6ed788e0c")
 	golden(t, "v1-api.snapshot", organised, "d1a32b2b5697541dcde2a8404721f0b76e964c3868739c96ef7988cd6a640a86")
 	golden(t, "v1-paused.snapshot", heldBack, "92837e898ded7763833c5e004af00b02414e2eaeed0b6df611185bf6c5836db1")
+	golden(t, "v1-keys.snapshot", keyed, "9671213ec535d98082a2568b8d29675ed5579d6aab0ae8b8476ac2ab59e841be")
 	golden(t, "v1-archive.snapshot", segmented, "1fc5d0f144e75ba6f159c48063b257d46c1759a4946bcb8942b3e7fbd4ff9b7f")
 }
 
@@ -358,12 +370,13 @@ func TestEveryFieldIsKept(t *testing.T) {
 			},
 			"segment": &state.Segment{Number: 1},
 			"org":     &state.Org{ID: "n", Weight: 1, Revision: 1},
+			"apiKey":  &state.APIKey{ID: key(1)},
 			"meta":    &state.Meta{Segment: 9},
 		}
 		change(rows)
 		b := state.NewBuilder()
 		for _, err := range []error{
-			b.Org(rows["org"].(*state.Org)), b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
+			b.Org(rows["org"].(*state.Org)), b.APIKey(rows["apiKey"].(*state.APIKey)), b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
 			b.Key(rows["key"].(*state.Key)), b.Segment(rows["segment"].(*state.Segment)), b.Job(rows["job"].(*state.Job)),
 		} {
 			if err != nil {
@@ -382,7 +395,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 		"meta.Feature": true, // only a level that is supported is restored: TestNewerFeatureLevelIsNotRestored
 	}
 	seen := 0
-	for _, name := range []string{"org", "endpoint", "agent", "key", "segment", "job", "meta"} {
+	for _, name := range []string{"org", "apiKey", "endpoint", "agent", "key", "segment", "job", "meta"} {
 		for _, path := range fieldPaths(name, reflect.TypeOf(build(func(map[string]any) {}).row(name)).Elem(), skip) {
 			seen++
 			w := build(func(rows map[string]any) { setField(t, reflect.ValueOf(rows[name]).Elem(), path) })
@@ -407,7 +420,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 func (w *world) row(name string) any {
 	return map[string]any{
 		"endpoint": &state.Endpoint{}, "agent": &state.Agent{}, "key": &state.Key{}, "job": &state.Job{}, "meta": &state.Meta{},
-		"segment": &state.Segment{}, "org": &state.Org{},
+		"segment": &state.Segment{}, "org": &state.Org{}, "apiKey": &state.APIKey{},
 	}[name]
 }
 
@@ -464,6 +477,8 @@ func setField(t *testing.T, v reflect.Value, path []int) {
 		switch e := f.Index(0); e.Kind() {
 		case reflect.Uint8:
 			e.SetUint('5')
+		case reflect.String:
+			e.SetString("x")
 		case reflect.Pointer:
 			e.Set(reflect.New(e.Type().Elem()))
 		case reflect.Struct:

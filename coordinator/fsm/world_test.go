@@ -210,6 +210,28 @@ func deleteOrg(id string) *command.Command {
 	return &command.Command{Op: &command.Command_DeleteOrg{DeleteOrg: &command.DeleteOrg{Id: id}}}
 }
 
+func key(n int) protocol.KeyID { return id16(4, n) }
+
+func keyHash(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
+
+func createKey(n int, org string, change ...func(*command.CreateKey)) *command.Command {
+	k := &command.CreateKey{Id: raw(key(n)), Org: org, Name: "ci", Permissions: []string{"jobs:read"}, Hash: keyHash(byte(n))}
+	for _, c := range change {
+		c(k)
+	}
+	return &command.Command{Op: &command.Command_CreateKey{CreateKey: k}}
+}
+
+func rotateKey(n int, org string, from, to byte, overlapMs int64) *command.Command {
+	return &command.Command{Op: &command.Command_RotateKey{RotateKey: &command.RotateKey{
+		Id: raw(key(n)), Org: org, ExpectHash: keyHash(from), Hash: keyHash(to), OverlapMs: overlapMs,
+	}}}
+}
+
+func revokeKey(n int, org string) *command.Command {
+	return &command.Command{Op: &command.Command_RevokeKey{RevokeKey: &command.RevokeKey{Id: raw(key(n)), Org: org}}}
+}
+
 func evict(jobs ...int) *command.Command {
 	e := &command.Evict{}
 	for _, n := range jobs {

@@ -10,8 +10,8 @@ import (
 	"windlass/protocol"
 )
 
-// Builder makes tables from the rows of a snapshot: organisations and endpoints first, then
-// agents, keys and jobs, each in key order. Counts are derived, not read.
+// Builder makes tables from the rows of a snapshot: organisations, API keys and endpoints first,
+// then agents, keys and jobs, each in key order. Counts are derived, not read.
 type Builder struct {
 	db      *memdb.MemDB
 	txn     *memdb.Txn
@@ -23,9 +23,10 @@ type Builder struct {
 	rows    int
 	bytes   int64
 	ended   ended
-	last    struct{ org, endpoint, agent, key, job []byte }
+	last    struct{ org, apiKey, endpoint, agent, key, job []byte }
 
 	segments []*Segment
+	apiKeys  []*APIKey
 }
 
 // rowsPerTxn bounds how many tree nodes a restore keeps as writable.
@@ -59,6 +60,16 @@ func (b *Builder) Org(o *Org) error {
 	b.orgs[o.ID] = o
 	b.counted = append(b.counted, o)
 	b.bytes += o.Size()
+	return nil
+}
+
+// APIKey adds an API key.
+func (b *Builder) APIKey(k *APIKey) error {
+	if err := ascend(&b.last.apiKey, k.ID[:]); err != nil {
+		return fmt.Errorf("API key %s %w", k.ID, err)
+	}
+	b.apiKeys = append(b.apiKeys, k)
+	b.bytes += k.Size()
 	return nil
 }
 
@@ -180,6 +191,7 @@ func (b *Builder) store(meta Meta) *Store {
 	s := &Store{db: b.db, leases: b.leases}
 	s.view.Store(&View{
 		tables: b.db.Txn(false), feed: newFeed(meta.Index), meta: meta, bytes: b.bytes, segments: b.segments, ended: b.ended,
+		apiKeys: b.apiKeys,
 	})
 	return s
 }

@@ -22,6 +22,7 @@ func (t *Txn) Commit(index uint64) Changes {
 	feed := t.base.feed
 	t.store.view.Store(&View{
 		tables: t.store.db.Txn(false), feed: feed, meta: t.meta, bytes: t.bytes, segments: t.segments, ended: t.ended,
+		apiKeys: t.apiKeys,
 	})
 	feed.append(changes)
 	return changes

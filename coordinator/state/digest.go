@@ -29,6 +29,9 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 	d.numbers(v.meta.Revision, v.meta.Segment)
 	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
 	v.OrgRows(d.org)
+	for _, k := range v.apiKeys {
+		d.apiKey(k)
+	}
 	for _, e := range v.Endpoints("") {
 		d.endpoint(e)
 	}
@@ -187,12 +190,27 @@ func (d *digest) outcome(o *Outcome) {
 	d.flag(o.Reported)
 }
 
-// org begins with what no endpoint begins with: only written rows are hashed.
+// org and apiKey begin with what no endpoint begins with: a state without such
+// rows has the same digest as before there were any.
 func (d *digest) org(o *Org) {
 	d.texts("", o.ID, o.Name)
 	d.numbers(uint64(o.Weight), uint64(o.QueueLimit), uint64(o.MaxRunning), uint64(o.StorageQuota))
 	d.flag(o.Credits.Enabled)
 	d.numbers(uint64(o.Credits.Balance), uint64(o.Credits.Reserved), uint64(o.CreatedMs), uint64(o.DeletedMs), o.Revision, o.Index)
+}
+
+func (d *digest) apiKey(k *APIKey) {
+	d.texts("", "", k.Org, k.Name)
+	d.bytes(k.ID[:])
+	d.number(uint64(len(k.Permissions)))
+	for _, p := range k.Permissions {
+		d.text(string(p))
+	}
+	d.number(uint64(len(k.Endpoints)))
+	d.texts(k.Endpoints...)
+	d.bytes(k.Hash[:])
+	d.bytes(k.Older[:])
+	d.numbers(uint64(k.OlderMs), uint64(k.CreatedMs), uint64(k.ExpiresMs), uint64(k.RotatedMs), uint64(k.RevokedMs), k.Index)
 }
 
 func (d *digest) endpoint(e *Endpoint) {

@@ -14,6 +14,7 @@ const (
 	agentOverhead    = 1024
 	endpointOverhead = 1024
 	orgOverhead      = 512
+	apiKeyOverhead   = 512
 	documentOverhead = 1024 // one revision, decoded
 )
 
@@ -61,4 +62,13 @@ func (e *Endpoint) Size() int64 {
 // Size returns the bytes that the row counts for.
 func (o *Org) Size() int64 {
 	return int64(orgOverhead + 2*len(o.ID) + len(o.Name))
+}
+
+// Size returns the bytes that the row counts for.
+func (k *APIKey) Size() int64 {
+	n := apiKeyOverhead + len(k.Org) + len(k.Name)
+	for _, e := range k.Endpoints {
+		n += tagOverhead + len(e)
+	}
+	return int64(n)
 }

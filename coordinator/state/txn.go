@@ -19,6 +19,7 @@ type Txn struct {
 	meta     Meta
 	bytes    int64
 	segments []*Segment // the view's, or a copy
+	apiKeys  []*APIKey  // the view's, or a copy
 	ended    ended
 
 	jobs      table[protocol.JobID, Job]
@@ -44,7 +45,7 @@ func (s *Store) Begin() *Txn {
 	t := s.txn
 	t.base = s.view.Load()
 	t.meta, t.bytes = t.base.meta, t.base.bytes
-	t.segments, t.ended = t.base.segments, t.base.ended
+	t.segments, t.ended, t.apiKeys = t.base.segments, t.base.ended, t.base.apiKeys
 	t.jobs.reset(tableJobs)
 	t.endpoints.reset(tableEndpoints)
 	t.agents.reset(tableAgents)

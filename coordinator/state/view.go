@@ -17,6 +17,7 @@ type View struct {
 	bytes  int64
 
 	segments []*Segment // in the order of their numbers; replaced, never changed
+	apiKeys  []*APIKey  // in the order of their ids; replaced, never changed
 	ended    ended
 }
 

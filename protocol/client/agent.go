@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -95,10 +96,10 @@ func (c *Client) PutBlob(ctx context.Context, sha256hex string, size int64, r io
 	return resp.Body.Close()
 }
 
-// GetBlob opens the blob with the hex SHA-256; the caller closes it and checks
-// the digest.
-func (c *Client) GetBlob(ctx context.Context, sha256hex string) (io.ReadCloser, error) {
-	resp, err := c.do(ctx, request{method: http.MethodGet, path: protocol.PathBlob + sha256hex})
+// GetBlob opens the input of a job by its hex SHA-256; the caller closes it and
+// checks the digest.
+func (c *Client) GetBlob(ctx context.Context, sha256hex string, job protocol.JobID) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, request{method: http.MethodGet, path: protocol.PathBlob + sha256hex, query: url.Values{"job": {job.String()}}})
 	if err != nil {
 		return nil, err
 	}
