@@ -320,6 +320,22 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 		cases[name] = func(m map[string]*Command) *Command { change(m["purge"].GetPurge()); return m["purge"] }
 	}
 	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
+	invalidAccess(cases)
+	for name, make := range cases {
+		c := make(samples())
+		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v, want ErrInvalid", name, err)
+		}
+	}
+	large := samples()["submit"]
+	large.GetSubmit().Input = inline(strings.Repeat("x", MaxEntry))
+	if _, err := Marshal(clock, []*Command{large}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("too large: %v, want ErrInvalid", err)
+	}
+}
+
+// invalidAccess adds commands about organisations and keys that are refused.
+func invalidAccess(cases map[string]func(map[string]*Command) *Command) {
 	cases["weight"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().Weight = 0; return m["put_org"] }
 	cases["quota"] = func(m map[string]*Command) *Command { m["put_org"].GetPutOrg().StorageQuota = -1; return m["put_org"] }
 	cases["no organisation"] = func(m map[string]*Command) *Command { m["delete_org"].GetDeleteOrg().Id = ""; return m["delete_org"] }
@@ -341,17 +357,6 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 				cases[name] = func(map[string]*Command) *Command { return all[op] }
 			}
 		}
-	}
-	for name, make := range cases {
-		c := make(samples())
-		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: %v, want ErrInvalid", name, err)
-		}
-	}
-	large := samples()["submit"]
-	large.GetSubmit().Input = inline(strings.Repeat("x", MaxEntry))
-	if _, err := Marshal(clock, []*Command{large}); !errors.Is(err, ErrInvalid) {
-		t.Errorf("too large: %v, want ErrInvalid", err)
 	}
 }
 
