@@ -81,19 +81,19 @@ type place struct {
 // settle brings a job's place in line with its row, after each entry.
 func (o *order) settle(s *shadow) {
 	var now place
-	if s.status == protocol.StatusQueued && !s.evicted && s.row != nil {
-		now = place{s.line, s.row.Priority, s.row.Seq}
+	if s.Status == protocol.StatusQueued && s.Note.row != nil {
+		now = place{s.Note.line, s.Note.row.Priority, s.Note.row.Seq}
 	}
-	if now == s.place {
+	if now == s.Note.place {
 		return
 	}
-	if at := s.place; at.line != nil {
+	if at := s.Note.place; at.line != nil {
 		list := at.line.waiting[at.priority]
 		i, _ := slices.BinarySearchFunc(list, at.seq, bySeq)
 		at.line.waiting[at.priority] = slices.Delete(list, i, i+1)
 		o.share.leave(at.line.org, at.priority)
 	}
-	s.place = now
+	s.Note.place = now
 	if now.line != nil {
 		list := now.line.waiting[now.priority]
 		i, _ := slices.BinarySearchFunc(list, now.seq, bySeq)
@@ -104,9 +104,9 @@ func (o *order) settle(s *shadow) {
 
 func bySeq(s *shadow, seq uint64) int {
 	switch {
-	case s.place.seq < seq:
+	case s.Note.place.seq < seq:
 		return -1
-	case s.place.seq > seq:
+	case s.Note.place.seq > seq:
 		return 1
 	}
 	return 0
@@ -114,14 +114,14 @@ func bySeq(s *shadow, seq uint64) int {
 
 // run counts what runs; finishing says that the leader has its result.
 func (o *order) run(s *shadow, running bool) {
-	if s.running == running {
+	if s.Note.running == running {
 		return
 	}
-	s.running = running
+	s.Note.running = running
 	if running {
-		s.line.running++
+		s.Note.line.running++
 	} else {
-		s.line.running--
+		s.Note.line.running--
 	}
 }
 
@@ -136,8 +136,8 @@ func (o *order) begin(epoch int) {
 	for id := range o.granting { // order does not matter: all go
 		o.landed(id)
 	}
-	for _, s := range o.check.live { // order does not matter: each on its own
-		o.run(s, s.status == protocol.StatusInitializing)
+	for _, s := range o.check.ledger.Live() { // order does not matter: each on its own
+		o.run(s, s.Status == protocol.StatusInitializing)
 	}
 	o.share = o.share.restart()
 }
@@ -166,14 +166,14 @@ func (c *checker) proposed(n *node, epoch int, cmds []*command.Command) {
 		case *command.Command_Adopt:
 			o.proposed[protocol.JobID(op.Adopt.GetJob())]++
 		case *command.Command_Finish:
-			if s := c.jobs[protocol.JobID(op.Finish.GetJob())]; s != nil && s.attempt == op.Finish.GetAttempt() {
+			if s := c.job(protocol.JobID(op.Finish.GetJob())); s != nil && s.Attempt == op.Finish.GetAttempt() {
 				o.run(s, false)
 			}
 		case *command.Command_Lease:
 			o.lease(n, op.Lease, submit)
 		case *command.Command_Release:
-			if s := c.jobs[protocol.JobID(op.Release.GetJob())]; s != nil && op.Release.GetReason() == command.Release_REJECTED {
-				o.keep(protocol.AgentID(op.Release.GetAgent()), s.line)
+			if s := c.job(protocol.JobID(op.Release.GetJob())); s != nil && op.Release.GetReason() == command.Release_REJECTED {
+				o.keep(protocol.AgentID(op.Release.GetAgent()), s.Note.line)
 			}
 		}
 	}
@@ -184,10 +184,10 @@ func (o *order) lease(n *node, l *command.Lease, submit *command.Submit) {
 	id := protocol.JobID(l.GetJob())
 	i := slices.IndexFunc(c.world.agents, func(a *agent) bool { return a.id == protocol.AgentID(l.GetAgent()) })
 	g := grant{node: n, job: id, agent: c.world.agents[i]}
-	s := c.jobs[id]
+	s := c.job(id)
 	switch {
-	case s != nil && s.row != nil:
-		g.line, g.priority, g.seq = s.line, s.row.Priority, s.row.Seq
+	case s != nil && s.Note.row != nil:
+		g.line, g.priority, g.seq = s.Note.line, s.Note.row.Priority, s.Note.row.Seq
 		o.queued(&g, s)
 	case submit != nil:
 		g.line, g.priority, g.seq = o.line(submit.GetOrg(), submit.GetEndpoint()), protocol.Priority(submit.GetPriority()), 1<<63
@@ -216,15 +216,15 @@ func (c *checker) answered(epoch int, cmds []*command.Command, results []command
 		case *command.Command_Adopt:
 			id = protocol.JobID(op.Adopt.GetJob())
 		case *command.Command_Finish:
-			if s := c.jobs[protocol.JobID(op.Finish.GetJob())]; s != nil {
-				o.run(s, s.status == protocol.StatusInitializing)
+			if s := c.job(protocol.JobID(op.Finish.GetJob())); s != nil {
+				o.run(s, s.Status == protocol.StatusInitializing)
 			}
 			continue
 		case *command.Command_Lease:
 			id = protocol.JobID(op.Lease.GetJob())
 			o.landed(id)
-			if s := c.jobs[id]; s != nil && (err != nil || results[i].Code != "") {
-				o.keep(protocol.AgentID(op.Lease.GetAgent()), s.line)
+			if s := c.job(id); s != nil && (err != nil || results[i].Code != "") {
+				o.keep(protocol.AgentID(op.Lease.GetAgent()), s.Note.line)
 			}
 		default:
 			continue
@@ -246,7 +246,7 @@ func (o *order) judge() {
 	for i := range o.fused {
 		g := &o.fused[i]
 		o.allowed(g, g.line.granting-1)
-		o.first(g, func(s *shadow) bool { return s.place.priority <= g.priority })
+		o.first(g, func(s *shadow) bool { return s.Note.place.priority <= g.priority })
 	}
 	o.fused = o.fused[:0]
 }
@@ -254,11 +254,11 @@ func (o *order) judge() {
 // queued judges a grant from the queue.
 func (o *order) queued(g *grant, s *shadow) {
 	o.allowed(g, g.line.granting)
-	if until := s.row.NotBeforeMs; until > g.node.nowMs() {
+	if until := s.Note.row.NotBeforeMs; until > g.node.nowMs() {
 		o.check.fail("I9", "job %s was granted %d ms before its back-off ends", g.job, until-g.node.nowMs())
 	}
 	o.first(g, func(s *shadow) bool {
-		return s.place.priority < g.priority || s.place.priority == g.priority && s.line.org == g.line.org && s.place.seq < g.seq
+		return s.Note.place.priority < g.priority || s.Note.place.priority == g.priority && s.Note.line.org == g.line.org && s.Note.place.seq < g.seq
 	})
 	o.fair(g)
 }
@@ -288,7 +288,7 @@ func (o *order) first(g *grant, before func(*shadow) bool) {
 		for p := protocol.Priority(1); p <= g.priority; p++ {
 			if s := o.head(g, l, p); s != nil && before(s) {
 				o.check.fail("I10", "job %s (%s, seq %d) of %s was granted before %s (%s, seq %d) of %s",
-					g.job, g.priority, g.seq, g.line.endpoint, s.id, s.place.priority, s.place.seq, l.endpoint)
+					g.job, g.priority, g.seq, g.line.endpoint, s.ID, s.Note.place.priority, s.Note.place.seq, l.endpoint)
 			}
 		}
 	}
@@ -304,7 +304,7 @@ func (o *order) fair(g *grant) {
 			continue
 		}
 		if s := o.head(g, l, g.priority); s != nil {
-			o.check.fail("I10", "job %s of %s was granted before %s of %s, which had less of its share", g.job, g.line.org, s.id, l.org)
+			o.check.fail("I10", "job %s of %s was granted before %s of %s, which had less of its share", g.job, g.line.org, s.ID, l.org)
 		}
 	}
 	o.share.charge(g.line.org, g.priority)
@@ -313,7 +313,7 @@ func (o *order) fair(g *grant) {
 // head is the first job of a line and priority that could be granted.
 func (o *order) head(g *grant, l *line, p protocol.Priority) *shadow {
 	for _, s := range l.waiting[p] {
-		if s.id != g.job && o.free(g.node, s) {
+		if s.ID != g.job && o.free(g.node, s) {
 			return s
 		}
 	}
@@ -322,14 +322,14 @@ func (o *order) head(g *grant, l *line, p protocol.Priority) *shadow {
 
 // free reports whether a job could be granted.
 func (o *order) free(n *node, s *shadow) bool {
-	if s.row.NotBeforeMs > n.nowMs() || o.proposed[s.id] > 0 {
+	if s.Note.row.NotBeforeMs > n.nowMs() || o.proposed[s.ID] > 0 {
 		return false
 	}
-	if end := s.row.ExpiresAtMs(); end != 0 && end <= n.nowMs() {
+	if end := s.Note.row.ExpiresAtMs(); end != 0 && end <= n.nowMs() {
 		return false
 	}
 	return !slices.ContainsFunc(n.calls, func(sv *served) bool {
-		return slices.ContainsFunc(sv.call.holds, func(k protocol.HeldAttempt) bool { return k.Job == s.id })
+		return slices.ContainsFunc(sv.call.holds, func(k protocol.HeldAttempt) bool { return k.Job == s.ID })
 	})
 }
 
@@ -354,8 +354,8 @@ func (o *order) room(a *agent, l *line, e *state.Endpoint) bool {
 		return true
 	}
 	n := 0
-	for _, s := range o.check.holders[a.id] {
-		if s.line == l && s.running {
+	for _, s := range o.check.ledger.Held(a.id) {
+		if s.Note.line == l && s.Note.running {
 			n++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
 	"windlass/protocol"
+	"windlass/scripts/chaos/check/ledger"
 )
 
 // quiet is how long nothing may have been broken until everything must be well.
@@ -17,7 +18,7 @@ const quiet = 90 * second
 
 // acknowledged: what a client was told is so (I1).
 func (c *checker) acknowledged(q *request, r command.Result) {
-	s := c.jobs[r.Job]
+	s := c.job(r.Job)
 	if s == nil {
 		c.fail("I1", "a submit was acknowledged with job %s, which does not exist", r.Job)
 	}
@@ -27,7 +28,7 @@ func (c *checker) acknowledged(q *request, r command.Result) {
 
 // declined: a submit that was refused for certain never happens (I3).
 func (c *checker) declined(q *request) {
-	if c.jobs[q.id] != nil {
+	if c.job(q.id) != nil {
 		c.fail("I3", "the submit of job %s was refused, and it exists", q.id)
 	}
 	c.refused[q.id] = true
@@ -35,8 +36,8 @@ func (c *checker) declined(q *request) {
 
 // cancelled: the answer is true when it is given (I11).
 func (c *checker) cancelled(id protocol.JobID, r command.Result) {
-	s := c.jobs[id]
-	if s == nil || s.status != protocol.StatusCancelled && s.run == 1 {
+	s := c.job(id)
+	if s == nil || s.Status != protocol.StatusCancelled && s.Run == 1 {
 		c.fail("I11", "the cancel of job %s was answered, and it is not cancelled", id)
 	}
 	c.world.mark(id[:])
@@ -45,17 +46,17 @@ func (c *checker) cancelled(id protocol.JobID, r command.Result) {
 // assigned: an attempt is given to one agent (I5), while it has a slot for it.
 func (c *checker) assigned(a *agent, as *protocol.Assignment) {
 	k := protocol.HeldAttempt{Job: as.Job, Attempt: as.Attempt}
-	s := c.jobs[k.Job]
+	s := c.job(k.Job)
 	switch before := c.held[k]; {
 	case before != nil && before != a:
 		c.fail("I5", "attempt %d of job %s was given to two agents", k.Attempt, k.Job)
 	case s == nil:
 		c.fail("I2", "job %s was handed out, and does not exist", k.Job)
-	case s.attempt < k.Attempt:
+	case s.Attempt < k.Attempt:
 		c.fail("I5", "attempt %d of job %s was handed out before its lease was committed", k.Attempt, k.Job)
 	case a.free() <= 0:
 		c.fail("I5", "agent %d was given a job and has no slot for it", a.no)
-	case string(as.Input) != string(s.request.submit.GetInput().GetInline()):
+	case string(as.Input) != string(s.Note.request.submit.GetInput().GetInline()):
 		c.fail("I2", "job %s was handed out with another input", k.Job)
 	}
 	c.held[k] = a
@@ -65,15 +66,15 @@ func (c *checker) assigned(a *agent, as *protocol.Assignment) {
 func (c *checker) started(a *agent, t *attempt) {
 	w := c.world
 	h := t.run
-	s := c.jobs[h.job]
+	s := c.job(h.job)
 	w.count.Started++
 	h.number = len(c.runs)
-	h.run = s.run
+	h.run = s.Run
 	c.runs = append(c.runs, h)
-	if s.attempt != t.key.Attempt {
+	if s.Attempt != t.key.Attempt {
 		return // it is already somebody else's; nobody told this agent yet
 	}
-	sub := s.request.submit
+	sub := s.Note.request.submit
 	attempts, losses := int(sub.GetMaxAttempts()), int(sub.GetMaxLosses())
 	if attempts == 0 {
 		attempts = protocol.DefaultMaxAttempts
@@ -81,12 +82,15 @@ func (c *checker) started(a *agent, t *attempt) {
 	if losses == 0 {
 		losses = protocol.DefaultMaxLosses
 	}
-	if s.starts++; s.starts > attempts+losses {
-		c.fail("I9", "run %d of job %s started %d times, with %d attempts and %d losses allowed", s.run, s.id, s.starts, attempts, losses)
+	if s.Note.startsIn != s.Run {
+		s.Note.starts, s.Note.startsIn = 0, s.Run
+	}
+	if s.Note.starts++; s.Note.starts > attempts+losses {
+		c.fail("I9", "run %d of job %s started %d times, with %d attempts and %d losses allowed", s.Run, s.ID, s.Note.starts, attempts, losses)
 	}
 	for _, o := range w.agents {
 		for _, other := range o.runs {
-			if o != a && other.phase == running && !other.drop && other.run.job == h.job && other.run.run == h.run && c.healthy(o) && s.status == protocol.StatusInitializing {
+			if o != a && other.phase == running && !other.drop && other.run.job == h.job && other.run.run == h.run && c.healthy(o) && s.Status == protocol.StatusInitializing {
 				c.fail("I20", "job %s started on agent %d while it ran on agent %d, which was well", h.job, a.no, o.no)
 			}
 		}
@@ -110,29 +114,29 @@ func (c *checker) adopted(a *agent, t *attempt) {
 
 // handedIn: a result that was accepted is the job's, or one of an earlier attempt.
 func (c *checker) handedIn(_ *agent, t *attempt, code protocol.Code) {
-	s := c.jobs[t.key.Job]
+	s := c.job(t.key.Job)
 	if code != "" {
 		c.world.count.Stale++
 	}
-	if code != "" || s == nil || s.evicted || s.attempt != t.key.Attempt || s.row == nil || s.row.Run != t.runOf(s) {
+	if code != "" || s == nil || s.Place != ledger.InMemory || s.Attempt != t.key.Attempt || s.Note.row == nil || s.Note.row.Run != t.runOf(s) {
 		return
 	}
-	if o := s.row.Outcome; s.status == protocol.StatusInitializing || o == nil || o.Attempt != t.key.Attempt {
-		c.fail("I8", "the result of attempt %d of job %s was accepted, and the job is %s without it", t.key.Attempt, s.id, s.status)
+	if o := s.Note.row.Outcome; s.Status == protocol.StatusInitializing || o == nil || o.Attempt != t.key.Attempt {
+		c.fail("I8", "the result of attempt %d of job %s was accepted, and the job is %s without it", t.key.Attempt, s.ID, s.Status)
 	}
 }
 
 // runOf is the run of the job that the attempt belongs to; that of the job when no handler started.
 func (t *attempt) runOf(s *shadow) uint32 {
 	if t.run == nil {
-		return s.run
+		return s.Run
 	}
 	return t.run.run
 }
 
 // stated notes that a leadership took an agent's statement: it renews leases.
 func (c *checker) stated(a *agent, inc protocol.Incarnation, held []protocol.HeldAttempt) {
-	if c.agents[a.id] != inc {
+	if c.ledger.Incarnation(a.id) != inc {
 		return
 	}
 	for _, k := range held {
@@ -142,16 +146,16 @@ func (c *checker) stated(a *agent, inc protocol.Incarnation, held []protocol.Hel
 
 // lost judges that a lease was lost: I12 and I20. An agent that is well and
 // says what it has loses nothing, through any failover.
-func (c *checker) lost(s *shadow) {
+func (c *checker) lost(s *shadow, _ string) {
 	w := c.world
-	k := protocol.HeldAttempt{Job: s.id, Attempt: s.attempt}
+	k := protocol.HeldAttempt{Job: s.ID, Attempt: s.Attempt}
 	for _, a := range w.agents {
-		if a.id != s.agent || !c.healthy(a) {
+		if a.id != s.Agent || !c.healthy(a) {
 			continue
 		}
 		t := a.get(k)
 		if t != nil && !t.drop && (t.run == nil || !t.run.stuck) && t.phase != finished {
-			c.fail("I20", "attempt %d of job %s was lost; agent %d has it, and was well; its last sign is %d ms old", k.Attempt, s.id, a.no, w.now-c.signs[k])
+			c.fail("I20", "attempt %d of job %s was lost; agent %d has it, and was well; its last sign is %d ms old", k.Attempt, s.ID, a.no, w.now-c.signs[k])
 		}
 	}
 }
@@ -177,8 +181,8 @@ func (c *checker) idle() {
 			continue
 		}
 		for _, s := range slices.Concat(l.waiting[:]...) {
-			if w.now-s.since > grantDeadline && s.row.NotBeforeMs < w.leader.nowMs()-grantDeadline {
-				c.fail("I7", "job %s waits for %d ms beside agent %d, which is idle", s.id, w.now-s.since, free.no)
+			if w.now-s.Note.since > grantDeadline && s.Note.row.NotBeforeMs < w.leader.nowMs()-grantDeadline {
+				c.fail("I7", "job %s waits for %d ms beside agent %d, which is idle", s.ID, w.now-s.Note.since, free.no)
 			}
 		}
 	}
@@ -188,14 +192,14 @@ func (c *checker) idle() {
 const grantDeadline = 20 * second
 
 // settled reports whether every job has ended.
-func (c *checker) settled() bool { return len(c.live) == 0 && c.world.leader != nil }
+func (c *checker) settled() bool { return len(c.ledger.Live()) == 0 && c.world.leader != nil }
 
 // end judges the whole history.
 func (c *checker) end() {
 	w := c.world
-	for _, id := range slices.SortedFunc(maps.Keys(c.live), func(a, b protocol.JobID) int { return bytes.Compare(a[:], b[:]) }) {
-		s := c.live[id]
-		c.fail("I7", "job %s never ends: %s, attempt %d, since %d ms", s.id, s.status, s.attempt, w.now-s.since)
+	for _, id := range slices.SortedFunc(maps.Keys(c.ledger.Live()), func(a, b protocol.JobID) int { return bytes.Compare(a[:], b[:]) }) {
+		s := c.ledger.Live()[id]
+		c.fail("I7", "job %s never ends: %s, attempt %d, since %d ms", s.ID, s.Status, s.Attempt, w.now-s.Note.since)
 	}
 	for _, n := range w.nodes {
 		n.apply(w.log.last())
@@ -206,8 +210,8 @@ func (c *checker) end() {
 		c.digest(n)
 	}
 	for _, q := range c.acked {
-		s := c.jobs[q.bound]
-		if s == nil || !s.evicted && w.nodes[0].store.Job(q.bound) == nil {
+		s := c.job(q.bound)
+		if s == nil || s.Place == ledger.InMemory && w.nodes[0].store.Job(q.bound) == nil {
 			c.fail("I1", "job %s was acknowledged and is gone", q.bound)
 		}
 	}

@@ -58,6 +58,23 @@ func words(c *command.Command) string {
 		return fmt.Sprintf("register %s life %s with %s", short(r.GetAgent()), short(r.GetIncarnation()), attempts(held))
 	case *command.Command_Evict:
 		return fmt.Sprintf("evict %d jobs", len(op.Evict.GetJobs()))
+	case *command.Command_Archive:
+		a := op.Archive
+		return fmt.Sprintf("archive %d jobs in segment %d, which replaces %v", len(a.GetJobs()), a.GetNumber(), a.GetReplaces())
+	case *command.Command_DropSegment:
+		return fmt.Sprintf("drop segments %v", op.DropSegment.GetNumbers())
+	case *command.Command_Recall:
+		return fmt.Sprintf("recall %s, known segment %d", short(op.Recall.GetJob()), op.Recall.GetNewest())
+	case *command.Command_Pause:
+		return "pause " + short(op.Pause.GetJob())
+	case *command.Command_Resume:
+		return "resume " + short(op.Resume.GetJob())
+	case *command.Command_PauseEndpoint:
+		return fmt.Sprintf("pause endpoint %s: %t", op.PauseEndpoint.GetId(), op.PauseEndpoint.GetPaused())
+	case *command.Command_Purge:
+		return fmt.Sprintf("purge %d jobs of %s", len(op.Purge.GetJobs()), op.Purge.GetEndpoint())
+	case *command.Command_SetFeature:
+		return fmt.Sprintf("feature level %d", op.SetFeature.GetLevel())
 	case *command.Command_PutEndpoint:
 		return fmt.Sprintf("put %s %s", op.PutEndpoint.GetId(), op.PutEndpoint.GetDoc())
 	}

@@ -225,7 +225,7 @@ func run(p *plan, tell io.Writer) (w *world, v *check.Violation) {
 	end, live := w.now+settleTime, 0
 	for w.now < end && !w.check.settled() {
 		w.until(w.now + 10*second)
-		if n := len(w.check.live); n != live {
+		if n := len(w.check.ledger.Live()); n != live {
 			end, live = w.now+settleTime, n
 		}
 	}
