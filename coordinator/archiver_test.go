@@ -78,7 +78,10 @@ func newHistory(t *testing.T) *history {
 	store := state.New()
 	h := &history{t: t, fsm: fsm.New(store), blobs: &brokenStore{Dir: dir}}
 	h.archiver = &archiver{
-		after: time.Hour, keep: defaultKeep, count: defaultCount, tick: archiveTick, store: store, blobs: h.blobs, propose: h.apply, nowMs: h.now,
+		Keeper: &archive.Keeper{
+			After: time.Hour, Keep: defaultKeep, Count: defaultCount, Store: store, Blobs: h.blobs, Propose: h.apply, NowMs: h.now,
+		},
+		tick: archiveTick,
 		failed: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -95,11 +98,11 @@ func newHistory(t *testing.T) *history {
 
 // reopenArchive forgets what lookups have cached.
 func (h *history) reopenArchive() {
-	a, err := archive.New(archive.Config{Blobs: h.blobs, Keep: h.keep, NowMs: h.now})
+	a, err := archive.New(archive.Config{Blobs: h.blobs, Keep: h.Keep, NowMs: h.now})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.archiver.archive = a
+	h.Archive = a
 }
 
 func (h *history) now() int64 { return time.Now().Add(h.skew).UnixMilli() }
@@ -152,11 +155,11 @@ func (h *history) ended(input string) protocol.JobID {
 // record returns what memory or the archive has of a job, nil when neither.
 func (h *history) record(id protocol.JobID) (record []byte, archived bool) {
 	h.t.Helper()
-	view := h.store.View()
+	view := h.Store.View()
 	if j := view.Job(id); j != nil {
 		return fsm.EncodeJob(j), false
 	}
-	j, err := h.archiver.archive.Job(h.t.Context(), view, id)
+	j, err := h.Archive.Job(h.t.Context(), view, id)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -196,8 +199,8 @@ func TestThirtyDaysOfJobs(t *testing.T) {
 			record, _ := h.record(id)
 			all = append(all, kept{id, record, time.Now()})
 			pass(2 * time.Hour)
-			most = max(most, len(h.store.View().Segments()))
-			if jobs, _ := h.store.View().Ended(); jobs > 1 {
+			most = max(most, len(h.Store.View().Segments()))
+			if jobs, _ := h.Store.View().Ended(); jobs > 1 {
 				t.Fatalf("%d ended jobs are in memory two hours after their end", jobs)
 			}
 		}
@@ -217,12 +220,12 @@ func TestThirtyDaysOfJobs(t *testing.T) {
 				found++
 			}
 		}
-		oldest := h.store.View().Segments()[0]
-		t.Logf("%d of %d jobs are found in %d segments, at most %d", found, len(all), len(h.store.View().Segments()), most)
-		if most > 80 || h.nowMs()-oldest.NewestEndMs > defaultKeep.Milliseconds()+maxArchivePeriod.Milliseconds() {
+		oldest := h.Store.View().Segments()[0]
+		t.Logf("%d of %d jobs are found in %d segments, at most %d", found, len(all), len(h.Store.View().Segments()), most)
+		if most > 80 || h.NowMs()-oldest.NewestEndMs > defaultKeep.Milliseconds()+maxArchivePeriod.Milliseconds() {
 			t.Errorf("%d segments, the oldest ended at %d", most, oldest.NewestEndMs)
 		}
-		if h.store.Job(waiting) == nil || len(h.failed) > 0 {
+		if h.Store.Job(waiting) == nil || len(h.failed) > 0 {
 			t.Errorf("a waiting job was moved, or passes failed: %v", h.failed)
 		}
 		if keys := h.keys(); keys > 14 { // a day's, and that of the waiting job
@@ -233,17 +236,17 @@ func TestThirtyDaysOfJobs(t *testing.T) {
 }
 
 func (h *history) keys() (n int) {
-	h.store.View().Keys(func(*state.Key) bool { n++; return true })
+	h.Store.View().Keys(func(*state.Key) bool { n++; return true })
 	return n
 }
 
-// TestMemoryIsRelievedEarly: by count and by bytes, but never within minResidence
+// TestMemoryIsRelievedEarly: by count and by bytes, but never within archive.MinResidence
 // of a job's end.
 func TestMemoryIsRelievedEarly(t *testing.T) {
 	for name, press := range map[string]func(*history){
-		"count": func(h *history) { h.count = 100 },
+		"count": func(h *history) { h.Count = 100 },
 		"bytes": func(h *history) {
-			h.do(&command.Command{Op: &command.Command_PutSettings{PutSettings: &command.PutSettings{MaxBytes: 2 * h.store.View().Bytes()}}})
+			h.do(&command.Command{Op: &command.Command_PutSettings{PutSettings: &command.PutSettings{MaxBytes: 2 * h.Store.View().Bytes()}}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,13 +261,13 @@ func TestMemoryIsRelievedEarly(t *testing.T) {
 				h.do(&command.Command{Op: &command.Command_Evict{Evict: &command.Evict{}}})
 				h.submit(`{"one":"more"}`)
 				end := h.begin()
-				pass(minResidence - 2*time.Second)
-				if jobs, _ := h.store.View().Ended(); jobs != 200 {
-					t.Errorf("%d jobs are left within %s", jobs, minResidence)
+				pass(archive.MinResidence - 2*time.Second)
+				if jobs, _ := h.Store.View().Ended(); jobs != 200 {
+					t.Errorf("%d jobs are left within %s", jobs, archive.MinResidence)
 				}
 				pass(5 * time.Second)
-				jobs, _ := h.store.View().Ended()
-				if jobs > 100 || h.pressed(h.store.View(), 0) {
+				jobs, _ := h.Store.View().Ended()
+				if jobs > 100 || h.Pressed(h.Store.View()) {
 					t.Errorf("%d jobs are left in memory", jobs)
 				}
 				for _, id := range ids {
@@ -272,7 +275,7 @@ func TestMemoryIsRelievedEarly(t *testing.T) {
 						t.Fatal("a job is gone")
 					}
 				}
-				if n := len(h.store.View().Segments()); n > 2 {
+				if n := len(h.Store.View().Segments()); n > 2 {
 					t.Errorf("it took %d segments", n)
 				}
 				end()
@@ -286,13 +289,13 @@ func TestMemoryIsRelievedEarly(t *testing.T) {
 func TestStoreThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory(t)
-		h.tick, h.keep = time.Minute, 3*24*time.Hour
+		h.tick, h.Keep = time.Minute, 3*24*time.Hour
 		h.reopenArchive()
 		h.blobs.set(errors.New("no majority"), nil)
 		end := h.begin()
 		id := h.ended(`{}`)
 		pass(3 * time.Hour)
-		if _, archived := h.record(id); archived || h.store.Job(id) == nil || len(h.store.View().Segments()) > 0 {
+		if _, archived := h.record(id); archived || h.Store.Job(id) == nil || len(h.Store.View().Segments()) > 0 {
 			t.Fatal("a job left memory although no segment was stored")
 		}
 		h.mu.Lock()
@@ -310,7 +313,7 @@ func TestStoreThatIsAway(t *testing.T) {
 		}
 		h.blobs.set(errors.New("no majority"), nil)
 		end = h.begin()
-		pass(h.keep)
+		pass(h.Keep)
 		if record, _ := h.record(id); record != nil {
 			t.Error("an expired job waits for the archive")
 		}
@@ -331,13 +334,13 @@ func TestLostAnswersOfTheLog(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHistory(t)
 			records := make(map[protocol.JobID][]byte)
-			for range 3*evictBatch + 5 {
+			for range 3*archive.EvictBatch + 5 {
 				id := h.ended(`{}`)
 				records[id], _ = h.record(id)
 			}
 			pass(2 * time.Hour)
 			n := 0
-			h.propose = func(ctx context.Context, cmds ...*command.Command) ([]command.Result, error) {
+			h.Propose = func(ctx context.Context, cmds ...*command.Command) ([]command.Result, error) {
 				if n++; n == at+1 {
 					h.drop = 1
 				}
@@ -351,9 +354,9 @@ func TestLostAnswersOfTheLog(t *testing.T) {
 					t.Fatalf("answer %d lost: job is archived: %t, as it was: %t", at, archived, bytes.Equal(got, want))
 				}
 			}
-			view := h.store.View()
+			view := h.Store.View()
 			var walked []protocol.JobID
-			for walk := h.archiver.archive.Newest(view, protocol.JobID{}); ; {
+			for walk := h.Archive.Newest(view, protocol.JobID{}); ; {
 				j, err := walk.Next(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -377,20 +380,20 @@ func TestOlderClusterKeepsJobsInMemory(t *testing.T) {
 		h := newHistory(t)
 		fresh := state.New()
 		b := state.NewBuilder()
-		if err := b.Endpoint(h.store.Endpoint(protocol.OrgDefault, "ep_echo")); err != nil {
+		if err := b.Endpoint(h.Store.Endpoint(protocol.OrgDefault, "ep_echo")); err != nil {
 			t.Fatal(err)
 		}
 		fresh.Replace(b, state.Meta{Index: 5, Feature: command.FeatureBase})
-		h.store, h.fsm, h.index = fresh, fsm.New(fresh), 5
+		h.Store, h.fsm, h.index = fresh, fsm.New(fresh), 5
 		end := h.begin()
 		h.ended(`{}`)
 		pass(24 * time.Hour)
-		if jobs, _ := h.store.View().Ended(); jobs != 1 || len(h.failed) > 0 {
+		if jobs, _ := h.Store.View().Ended(); jobs != 1 || len(h.failed) > 0 {
 			t.Errorf("%d jobs in memory, failed: %v", jobs, h.failed)
 		}
 		h.do(&command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureArchive}}})
 		pass(time.Hour)
-		if jobs, _ := h.store.View().Ended(); jobs != 0 {
+		if jobs, _ := h.Store.View().Ended(); jobs != 0 {
 			t.Errorf("%d jobs in memory after the level was raised", jobs)
 		}
 		end()
@@ -399,10 +402,11 @@ func TestOlderClusterKeepsJobsInMemory(t *testing.T) {
 
 // TestBytesOfAnArchivedJob prints what docs/performance.md says of it.
 func TestBytesOfAnArchivedJob(t *testing.T) {
-	w, err := archive.NewWriter()
+	a, err := archive.New(archive.Config{Blobs: blob.Store(new(blob.Dir))})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := a.NewWriter()
 	const jobs = 20_000
 	var memory int64
 	at := time.UnixMilli(1_700_000_000_000)

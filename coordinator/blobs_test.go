@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"windlass/coordinator/archive"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/command"
 	"windlass/protocol"
@@ -55,11 +56,11 @@ func TestPayloadsAreKeptAsLongAsNeeded(t *testing.T) {
 	for s.store.View().Meta().Feature < command.FeatureArchive {
 		rest() // the leader raises it
 	}
-	mover := &archiver{
-		keep: s.cfg.Archive.Keep.Std(), count: 1, store: s.store, blobs: s.blobs.store, archive: s.archive,
-		propose: s.node.Proposer().Propose, nowMs: func() int64 { return s.node.Clock().NowMs() + time.Hour.Milliseconds() },
+	mover := &archive.Keeper{
+		Keep: s.cfg.Archive.Keep.Std(), Count: 1, Store: s.store, Blobs: s.blobs.store, Archive: s.archive,
+		Propose: s.node.Proposer().Propose, NowMs: func() int64 { return s.node.Clock().NowMs() + time.Hour.Milliseconds() },
 	}
-	if err := mover.pass(t.Context(), true); err != nil {
+	if err := mover.Pass(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	segments := s.store.View().Segments()
@@ -93,8 +94,8 @@ func TestPayloadsAreKeptAsLongAsNeeded(t *testing.T) {
 		t.Errorf("%d payloads are kept, want 4; that of an evicted job: %t", len(now), now[gone])
 	}
 
-	mover.nowMs = func() int64 { return s.node.Clock().NowMs() + mover.keep.Milliseconds() + time.Hour.Milliseconds() }
-	if err := mover.dropSegments(t.Context()); err != nil {
+	mover.NowMs = func() int64 { return s.node.Clock().NowMs() + mover.Keep.Milliseconds() + time.Hour.Milliseconds() }
+	if err := mover.Pass(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	s.collect(t)

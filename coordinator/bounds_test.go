@@ -181,11 +181,11 @@ func TestMemoryIsBounded(t *testing.T) {
 	memoryFull(t, err) // what ended is still shown
 
 	a := s.newArchiver()
-	a.keep = 0 // the minute that an operator must leave it is too long here
+	a.Keep = 0 // the minute that an operator must leave it is too long here
 	for s.node.Clock().NowMs() <= s.store.View().ClockMs() {
 		runtime.Gosched()
 	}
-	if err := a.expire(t.Context()); err != nil {
+	if err := a.Pass(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.submit(t, -3, size); err != nil {

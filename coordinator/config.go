@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"windlass/coordinator/archive"
 	"windlass/protocol"
 )
 
@@ -184,8 +185,8 @@ func (c *Config) mistakes() []error {
 			bad("join has %q: write host:port of a coordinator's peer port, for example coordinator-1:7401", addr)
 		}
 	}
-	if after := c.Archive.After.Std(); after < minResidence {
-		bad("archive.after is %s: set it to at least %s, or to archive.keep to keep ended jobs in memory", after, minResidence)
+	if after := c.Archive.After.Std(); after < archive.MinResidence {
+		bad("archive.after is %s: set it to at least %s, or to archive.keep to keep ended jobs in memory", after, archive.MinResidence)
 	}
 	if c.Archive.Count < 1 {
 		bad("archive.count is %d: set it to the number of ended jobs that may stay in memory, for example %d", c.Archive.Count, defaultCount)

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"windlass/coordinator/command"
@@ -45,11 +44,11 @@ func (c *Coordinator) raiseFeature(ctx context.Context) {
 // told. One that is away counts with what it told last: started again in an older
 // version it refuses.
 func commonFeature(members []consensus.Member) uint32 {
-	level := uint32(math.MaxUint32)
+	var supported []uint32
 	for _, m := range members {
 		if m.Joined {
-			level = min(level, max(m.Features[1], command.FeatureBase))
+			supported = append(supported, m.Features[1])
 		}
 	}
-	return min(level, command.FeatureMax)
+	return command.CommonFeature(supported)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"windlass/coordinator/archive"
 	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/command"
@@ -95,7 +96,7 @@ func TestRetentionRemovesWhatEndedLongAgo(t *testing.T) {
 		l := lead(t, consensus.NewMemory(), func(c *Config, _ *Options) { c.Archive.Keep = protocol.Duration(minKeep) })
 		defer l.end()
 		l.endpoint(t)
-		waiting, ended := l.submit(t), make([]protocol.JobID, evictBatch+10)
+		waiting, ended := l.submit(t), make([]protocol.JobID, archive.EvictBatch+10)
 		for i := range ended {
 			ended[i] = l.submit(t)
 			l.propose(t, &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: ended[i][:], Org: protocol.OrgDefault}}})

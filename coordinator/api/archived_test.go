@@ -46,10 +46,7 @@ func (w *world) move(ids ...protocol.JobID) *command.Segment {
 // segment stores a segment of rows.
 func (w *world) segment(rows ...*state.Job) *command.Segment {
 	w.t.Helper()
-	wr, err := archive.NewWriter()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	wr := w.server.deps.Archive.NewWriter()
 	for _, row := range rows {
 		if err := wr.Add(row); err != nil {
 			w.t.Fatal(err)

@@ -74,6 +74,7 @@ type Archive struct {
 	cfg     Config
 	blobs   blob.Ranger
 	unpack  *zstd.Decoder
+	pack    *zstd.Encoder
 	reads   chan struct{} // capacity maxReads: held while the store is asked
 	indexes *cache[[32]byte, *index]
 	blocks  *cache[place, []byte]
@@ -104,8 +105,12 @@ func New(cfg Config) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a decompressor: %w", err)
 	}
+	pack, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a compressor: %w", err)
+	}
 	return &Archive{
-		cfg: cfg, blobs: blobs, unpack: unpack, reads: make(chan struct{}, maxReads), doubt: make(map[uint64]doubt),
+		cfg: cfg, blobs: blobs, unpack: unpack, pack: pack, reads: make(chan struct{}, maxReads), doubt: make(map[uint64]doubt),
 		indexes: newCache[[32]byte](indexBytes, (*index).cost),
 		blocks:  newCache[place](blocksBytes, func(b []byte) int { return len(b) }),
 	}, nil

@@ -74,10 +74,7 @@ func TestWhatIsArchivedIsReadBack(t *testing.T) {
 
 // checkMerge replaces all segments by one, which must say the same.
 func checkMerge(rt *rapid.T, w *world, newest map[int]*state.Job) {
-	wr, err := NewWriter()
-	if err != nil {
-		rt.Fatal(err)
-	}
+	wr := w.a.NewWriter()
 	if err := w.a.Merge(w.t.Context(), w.list, wr); err != nil {
 		rt.Fatal(err)
 	}
@@ -287,10 +284,7 @@ func TestJobsExpireOneByOne(t *testing.T) {
 	if got := w.walk(protocol.JobID{}); !slices.Equal(got, []int{10, 9, 8, 7, 6, 5}) {
 		t.Errorf("walked over %v", got)
 	}
-	wr, err := NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	wr := w.a.NewWriter()
 	if err := w.a.Merge(t.Context(), w.list, wr); err != nil || wr.Jobs() != 6 {
 		t.Errorf("merged to %d jobs: %v", wr.Jobs(), err)
 	}
@@ -354,10 +348,7 @@ func TestCachesAreBounded(t *testing.T) {
 }
 
 func TestWriterRefusesWhatIsNotEndedOrNotInOrder(t *testing.T) {
-	w, err := NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := newWorld(t).a.NewWriter()
 	if err := w.Add(job(5)); err != nil {
 		t.Fatal(err)
 	}

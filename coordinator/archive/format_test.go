@@ -90,10 +90,7 @@ func FuzzTail(f *testing.F) {
 }
 
 func FuzzBlock(f *testing.F) {
-	wr, err := NewWriter()
-	if err != nil {
-		f.Fatal(err)
-	}
+	wr := newWorld(f).a.NewWriter()
 	for _, j := range goldenJobs() {
 		if err := wr.Add(j); err != nil {
 			f.Fatal(err)

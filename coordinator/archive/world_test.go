@@ -132,10 +132,7 @@ func (w *world) restart() {
 // write stores a segment of the jobs, which are in order.
 func (w *world) write(jobs ...*state.Job) *state.Segment {
 	w.t.Helper()
-	wr, err := NewWriter()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	wr := w.a.NewWriter()
 	for _, j := range jobs {
 		if err := wr.Add(j); err != nil {
 			w.t.Fatal(err)

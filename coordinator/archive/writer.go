@@ -27,13 +27,10 @@ type Writer struct {
 	index index
 }
 
-// NewWriter returns a writer of an empty segment.
-func NewWriter() (*Writer, error) {
-	pack, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a compressor: %w", err)
-	}
-	return &Writer{pack: pack, out: append([]byte(magic), formatVersion)}, nil
+// NewWriter returns a writer of an empty segment. All writers of an archive share
+// its compressor, which has some megabytes of tables.
+func (a *Archive) NewWriter() *Writer {
+	return &Writer{pack: a.pack, out: append([]byte(magic), formatVersion)}
 }
 
 // Add appends an ended job, whose id must be above those before.

@@ -55,6 +55,16 @@ func Feature(c *Command) uint32 {
 	return FeatureBase
 }
 
+// CommonFeature is the highest level that some coordinators support, of which each
+// told the highest of its own; 0 is one that never told.
+func CommonFeature(supported []uint32) uint32 {
+	level := FeatureMax
+	for _, top := range supported {
+		level = min(level, max(top, FeatureBase))
+	}
+	return level
+}
+
 // FeatureError says that a cluster's feature level is outside of what this
 // version supports, so that it must not take part.
 type FeatureError struct {
