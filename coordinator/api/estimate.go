@@ -85,7 +85,7 @@ func (e *estimator) rebuild(ctx context.Context, view *state.View) {
 // observe takes a job that changed in the batch with the given index; one that
 // came back from the archive did not change.
 func (e *estimator) observe(job *state.Job, index uint64) {
-	if job == nil || job.Index != index || !job.Status.Terminal() || job.Outcome == nil || job.Outcome.StartedMs == 0 {
+	if job == nil || job.Revised() != index || !job.Status.Terminal() || job.Outcome == nil || job.Outcome.StartedMs == 0 {
 		return
 	}
 	out := job.Outcome

@@ -184,7 +184,7 @@ func Due(view *state.View, endedBeforeMs int64, limit int, size int64) (rows []*
 		if int64(j.ID.CreatedAt()) >= endedBeforeMs {
 			return false
 		}
-		if j.Live() || EndedMs(j) >= endedBeforeMs {
+		if j.Live() || j.Owes() || EndedMs(j) >= endedBeforeMs {
 			return true
 		}
 		if len(rows) == limit || len(rows) > 0 && size < j.Size() {

@@ -166,7 +166,7 @@ func (b *Board) Forget(job protocol.JobID) {
 // leased row is above everything that the leaders before showed of it, also while
 // nothing was heard of it since.
 func (b *Board) Revision(row *state.Job) Revision {
-	r := Revision{Index: row.Index, Attempt: row.Attempt}
+	r := Revision{Index: row.Revised(), Attempt: row.Attempt}
 	if row.Lease == nil {
 		return r
 	}

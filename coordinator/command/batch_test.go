@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,6 +100,20 @@ func samples() map[string]*Command {
 		}}},
 		"drop_segment": {Op: &Command_DropSegment{DropSegment: &DropSegment{Numbers: []uint64{7, 8}, EndedBeforeMs: 1_700_000_000_000}}},
 		"recall":       {Op: &Command_Recall{Recall: &Recall{Job: id(1), Record: []byte{1, 2, 3}, Newest: 9}}},
+		"submit_webhook": {Op: &Command_Submit{Submit: &Submit{
+			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, Input: blob(),
+			CallbackUrl: "https://example.com/hook", CallbackBase: "https://windlass.example.com",
+		}}},
+		"put_secret": {Op: &Command_PutSecret{PutSecret: &PutSecret{
+			Id: id(7), Org: "org_default", Key: hash(), Rotate: true, OverlapMs: 86_400_000,
+		}}},
+		"put_secret_automatic": {Op: &Command_PutSecret{PutSecret: &PutSecret{Id: id(7), Org: "org_default", Key: hash(), Automatic: true}}},
+		"drop_secret":          {Op: &Command_DropSecret{DropSecret: &DropSecret{Id: id(7), Org: "org_default"}}},
+		"record_delivery": {Op: &Command_RecordDelivery{RecordDelivery: &RecordDelivery{
+			Job: id(1), Run: 2, Attempt: 3, Outcome: RecordDelivery_RETRY, NextMs: 1_700_000_120_000, StartedMs: 1_700_000_000_000, LatencyMs: 250,
+			Status: 503, Error: "the receiver answered 503", Answer: "busy",
+		}}},
+		"redeliver": {Op: &Command_Redeliver{Redeliver: &Redeliver{Job: id(1), Org: "org_default", ExpectAttempt: 5}}},
 	}
 }
 
@@ -321,6 +336,7 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 	}
 	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
 	invalidAccess(cases)
+	maps.Copy(cases, invalidWebhooks())
 	for name, make := range cases {
 		c := make(samples())
 		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {

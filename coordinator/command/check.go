@@ -83,6 +83,14 @@ func Check(c *Command) error {
 		err = checkNames("org and endpoint", op.PauseEndpoint.GetOrg(), op.PauseEndpoint.GetId())
 	case *Command_Purge:
 		err = checkPurge(op.Purge)
+	case *Command_PutSecret:
+		err = checkPutSecret(op.PutSecret)
+	case *Command_DropSecret:
+		err = cmp.Or(checkIDs("secret", op.DropSecret.GetId()), checkNames("org", op.DropSecret.GetOrg()))
+	case *Command_RecordDelivery:
+		err = checkRecordDelivery(op.RecordDelivery)
+	case *Command_Redeliver:
+		err = cmp.Or(checkIDs("job", op.Redeliver.GetJob()), checkNames("org", op.Redeliver.GetOrg()))
 	default:
 		err = fmt.Errorf("it has no operation")
 	}
@@ -110,7 +118,7 @@ func checkSubmit(s *Submit) error {
 			return err
 		}
 	}
-	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()))
+	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetCallbackBase(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()))
 }
 
 func checkFinish(f *Finish) error {
@@ -269,6 +277,14 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.PauseEndpoint)
 	case *Command_Purge:
 		return anyUnknown(op.Purge)
+	case *Command_PutSecret:
+		return anyUnknown(op.PutSecret)
+	case *Command_DropSecret:
+		return anyUnknown(op.DropSecret)
+	case *Command_RecordDelivery:
+		return anyUnknown(op.RecordDelivery)
+	case *Command_Redeliver:
+		return anyUnknown(op.Redeliver)
 	}
 	return true // no operation, or one that is not known here
 }

@@ -81,6 +81,61 @@ func (Release_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_coordinator_command_command_proto_rawDescGZIP(), []int{8, 0}
 }
 
+type RecordDelivery_Outcome int32
+
+const (
+	RecordDelivery_UNSPECIFIED RecordDelivery_Outcome = 0
+	RecordDelivery_DELIVERED   RecordDelivery_Outcome = 1
+	RecordDelivery_RETRY       RecordDelivery_Outcome = 2 // another attempt at next_ms
+	RecordDelivery_FAILED      RecordDelivery_Outcome = 3 // the last one
+	RecordDelivery_DISABLED    RecordDelivery_Outcome = 4 // the receiver wants no more of it
+)
+
+// Enum value maps for RecordDelivery_Outcome.
+var (
+	RecordDelivery_Outcome_name = map[int32]string{
+		0: "UNSPECIFIED",
+		1: "DELIVERED",
+		2: "RETRY",
+		3: "FAILED",
+		4: "DISABLED",
+	}
+	RecordDelivery_Outcome_value = map[string]int32{
+		"UNSPECIFIED": 0,
+		"DELIVERED":   1,
+		"RETRY":       2,
+		"FAILED":      3,
+		"DISABLED":    4,
+	}
+)
+
+func (x RecordDelivery_Outcome) Enum() *RecordDelivery_Outcome {
+	p := new(RecordDelivery_Outcome)
+	*p = x
+	return p
+}
+
+func (x RecordDelivery_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RecordDelivery_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_coordinator_command_command_proto_enumTypes[1].Descriptor()
+}
+
+func (RecordDelivery_Outcome) Type() protoreflect.EnumType {
+	return &file_coordinator_command_command_proto_enumTypes[1]
+}
+
+func (x RecordDelivery_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RecordDelivery_Outcome.Descriptor instead.
+func (RecordDelivery_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36, 0}
+}
+
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClockMs       int64                  `protobuf:"varint,1,opt,name=clock_ms,json=clockMs,proto3" json:"clock_ms,omitempty"` // the only clock that the FSM sees; it is forced non-decreasing
@@ -153,6 +208,10 @@ type Command struct {
 	//	*Command_Archive
 	//	*Command_DropSegment
 	//	*Command_Recall
+	//	*Command_PutSecret
+	//	*Command_DropSecret
+	//	*Command_RecordDelivery
+	//	*Command_Redeliver
 	//	*Command_Checkpoint
 	//	*Command_SetFeature
 	//	*Command_PutOrg
@@ -350,6 +409,42 @@ func (x *Command) GetRecall() *Recall {
 	return nil
 }
 
+func (x *Command) GetPutSecret() *PutSecret {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutSecret); ok {
+			return x.PutSecret
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDropSecret() *DropSecret {
+	if x != nil {
+		if x, ok := x.Op.(*Command_DropSecret); ok {
+			return x.DropSecret
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordDelivery() *RecordDelivery {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordDelivery); ok {
+			return x.RecordDelivery
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRedeliver() *Redeliver {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Redeliver); ok {
+			return x.Redeliver
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetCheckpoint() *Checkpoint {
 	if x != nil {
 		if x, ok := x.Op.(*Command_Checkpoint); ok {
@@ -517,6 +612,22 @@ type Command_Recall struct {
 	Recall *Recall `protobuf:"bytes,18,opt,name=recall,proto3,oneof"`
 }
 
+type Command_PutSecret struct {
+	PutSecret *PutSecret `protobuf:"bytes,40,opt,name=put_secret,json=putSecret,proto3,oneof"`
+}
+
+type Command_DropSecret struct {
+	DropSecret *DropSecret `protobuf:"bytes,41,opt,name=drop_secret,json=dropSecret,proto3,oneof"`
+}
+
+type Command_RecordDelivery struct {
+	RecordDelivery *RecordDelivery `protobuf:"bytes,42,opt,name=record_delivery,json=recordDelivery,proto3,oneof"`
+}
+
+type Command_Redeliver struct {
+	Redeliver *Redeliver `protobuf:"bytes,43,opt,name=redeliver,proto3,oneof"`
+}
+
 type Command_Checkpoint struct {
 	Checkpoint *Checkpoint `protobuf:"bytes,14,opt,name=checkpoint,proto3,oneof"`
 }
@@ -592,6 +703,14 @@ func (*Command_Archive) isCommand_Op() {}
 func (*Command_DropSegment) isCommand_Op() {}
 
 func (*Command_Recall) isCommand_Op() {}
+
+func (*Command_PutSecret) isCommand_Op() {}
+
+func (*Command_DropSecret) isCommand_Op() {}
+
+func (*Command_RecordDelivery) isCommand_Op() {}
+
+func (*Command_Redeliver) isCommand_Op() {}
 
 func (*Command_Checkpoint) isCommand_Op() {}
 
@@ -798,7 +917,8 @@ type Submit struct {
 	MaxLosses      uint32                 `protobuf:"varint,13,opt,name=max_losses,json=maxLosses,proto3" json:"max_losses,omitempty"`
 	QueueLimit     uint32                 `protobuf:"varint,14,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"` // of the organisation; 0 is the default
 	RetryTimeout   bool                   `protobuf:"varint,15,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
-	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"` // JSON object for the handler; it holds a secret
+	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`             // JSON object for the handler; it holds a secret
+	CallbackBase   string                 `protobuf:"bytes,40,opt,name=callback_base,json=callbackBase,proto3" json:"callback_base,omitempty"` // with callback_url: base of URLs in the webhook
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -943,6 +1063,13 @@ func (x *Submit) GetS3Config() []byte {
 		return x.S3Config
 	}
 	return nil
+}
+
+func (x *Submit) GetCallbackBase() string {
+	if x != nil {
+		return x.CallbackBase
+	}
+	return ""
 }
 
 // Lease grants a queued job to an agent: CAS on (queued, expect_attempt).
@@ -2936,6 +3063,324 @@ func (x *RevokeKey) GetOrg() string {
 	return ""
 }
 
+// PutSecret adds a secret that an organisation's webhooks are signed with: CAS on
+// none that lives, or with rotate on at most one.
+type PutSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`              // 24 to 64 random bytes, in clear: they sign
+	Automatic     bool                   `protobuf:"varint,4,opt,name=automatic,proto3" json:"automatic,omitempty"` // nobody has seen it: it gives way to any other
+	Rotate        bool                   `protobuf:"varint,5,opt,name=rotate,proto3" json:"rotate,omitempty"`
+	OverlapMs     int64                  `protobuf:"varint,6,opt,name=overlap_ms,json=overlapMs,proto3" json:"overlap_ms,omitempty"` // with rotate: how long the one before lives on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutSecret) Reset() {
+	*x = PutSecret{}
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutSecret) ProtoMessage() {}
+
+func (x *PutSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
+func (*PutSecret) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *PutSecret) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PutSecret) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *PutSecret) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PutSecret) GetAutomatic() bool {
+	if x != nil {
+		return x.Automatic
+	}
+	return false
+}
+
+func (x *PutSecret) GetRotate() bool {
+	if x != nil {
+		return x.Rotate
+	}
+	return false
+}
+
+func (x *PutSecret) GetOverlapMs() int64 {
+	if x != nil {
+		return x.OverlapMs
+	}
+	return 0
+}
+
+// DropSecret removes a secret at once.
+type DropSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropSecret) Reset() {
+	*x = DropSecret{}
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropSecret) ProtoMessage() {}
+
+func (x *DropSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropSecret.ProtoReflect.Descriptor instead.
+func (*DropSecret) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DropSecret) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *DropSecret) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+// RecordDelivery says how one attempt to deliver a webhook went: CAS on (run,
+// pending, attempt is the next).
+type RecordDelivery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Run           uint32                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	Attempt       uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"` // 1 for the first
+	Outcome       RecordDelivery_Outcome `protobuf:"varint,4,opt,name=outcome,proto3,enum=windlass.command.v1.RecordDelivery_Outcome" json:"outcome,omitempty"`
+	NextMs        int64                  `protobuf:"varint,5,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"`          // with RETRY; on the leader's clock
+	StartedMs     int64                  `protobuf:"varint,6,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"` // on the leader's clock
+	LatencyMs     int64                  `protobuf:"varint,7,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
+	Status        uint32                 `protobuf:"varint,8,opt,name=status,proto3" json:"status,omitempty"` // of HTTP; 0: there was no answer
+	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`    // why it is no success
+	Answer        string                 `protobuf:"bytes,10,opt,name=answer,proto3" json:"answer,omitempty"` // the begin of its body
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDelivery) Reset() {
+	*x = RecordDelivery{}
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDelivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDelivery) ProtoMessage() {}
+
+func (x *RecordDelivery) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDelivery.ProtoReflect.Descriptor instead.
+func (*RecordDelivery) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RecordDelivery) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *RecordDelivery) GetRun() uint32 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetOutcome() RecordDelivery_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return RecordDelivery_UNSPECIFIED
+}
+
+func (x *RecordDelivery) GetNextMs() int64 {
+	if x != nil {
+		return x.NextMs
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetLatencyMs() int64 {
+	if x != nil {
+		return x.LatencyMs
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *RecordDelivery) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *RecordDelivery) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+// Redeliver begins a webhook's attempts anew: CAS on (ended, expect_attempt).
+type Redeliver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	ExpectAttempt uint32                 `protobuf:"varint,3,opt,name=expect_attempt,json=expectAttempt,proto3" json:"expect_attempt,omitempty"` // of the newest that was recorded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redeliver) Reset() {
+	*x = Redeliver{}
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redeliver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redeliver) ProtoMessage() {}
+
+func (x *Redeliver) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redeliver.ProtoReflect.Descriptor instead.
+func (*Redeliver) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Redeliver) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Redeliver) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *Redeliver) GetExpectAttempt() uint32 {
+	if x != nil {
+		return x.ExpectAttempt
+	}
+	return 0
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -2943,7 +3388,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x84\r\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x99\x0f\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -2962,7 +3407,13 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\fput_settings\x18\r \x01(\v2 .windlass.command.v1.PutSettingsH\x00R\vputSettings\x128\n" +
 	"\aarchive\x18\x10 \x01(\v2\x1c.windlass.command.v1.ArchiveH\x00R\aarchive\x12E\n" +
 	"\fdrop_segment\x18\x11 \x01(\v2 .windlass.command.v1.DropSegmentH\x00R\vdropSegment\x125\n" +
-	"\x06recall\x18\x12 \x01(\v2\x1b.windlass.command.v1.RecallH\x00R\x06recall\x12A\n" +
+	"\x06recall\x18\x12 \x01(\v2\x1b.windlass.command.v1.RecallH\x00R\x06recall\x12?\n" +
+	"\n" +
+	"put_secret\x18( \x01(\v2\x1e.windlass.command.v1.PutSecretH\x00R\tputSecret\x12B\n" +
+	"\vdrop_secret\x18) \x01(\v2\x1f.windlass.command.v1.DropSecretH\x00R\n" +
+	"dropSecret\x12N\n" +
+	"\x0frecord_delivery\x18* \x01(\v2#.windlass.command.v1.RecordDeliveryH\x00R\x0erecordDelivery\x12>\n" +
+	"\tredeliver\x18+ \x01(\v2\x1e.windlass.command.v1.RedeliverH\x00R\tredeliver\x12A\n" +
 	"\n" +
 	"checkpoint\x18\x0e \x01(\v2\x1f.windlass.command.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12B\n" +
@@ -2991,7 +3442,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"2\n" +
 	"\x04Held\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x94\x04\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xb9\x04\n" +
 	"\x06Submit\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
@@ -3011,7 +3462,8 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\vqueue_limit\x18\x0e \x01(\rR\n" +
 	"queueLimit\x12#\n" +
 	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\x12\x1b\n" +
-	"\ts3_config\x18\x1e \x01(\fR\bs3Config\"\xac\x01\n" +
+	"\ts3_config\x18\x1e \x01(\fR\bs3Config\x12#\n" +
+	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xac\x01\n" +
 	"\x05Lease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12%\n" +
 	"\x0eexpect_attempt\x18\x02 \x01(\rR\rexpectAttempt\x12\x14\n" +
@@ -3178,7 +3630,44 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"overlap_ms\x18\x05 \x01(\x03R\toverlapMs\"-\n" +
 	"\tRevokeKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
-	"\x03org\x18\x02 \x01(\tR\x03orgB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\x03org\x18\x02 \x01(\tR\x03org\"\x94\x01\n" +
+	"\tPutSecret\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x1c\n" +
+	"\tautomatic\x18\x04 \x01(\bR\tautomatic\x12\x16\n" +
+	"\x06rotate\x18\x05 \x01(\bR\x06rotate\x12\x1d\n" +
+	"\n" +
+	"overlap_ms\x18\x06 \x01(\x03R\toverlapMs\".\n" +
+	"\n" +
+	"DropSecret\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\"\x82\x03\n" +
+	"\x0eRecordDelivery\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\rR\x03run\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\x12E\n" +
+	"\aoutcome\x18\x04 \x01(\x0e2+.windlass.command.v1.RecordDelivery.OutcomeR\aoutcome\x12\x17\n" +
+	"\anext_ms\x18\x05 \x01(\x03R\x06nextMs\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\x06 \x01(\x03R\tstartedMs\x12\x1d\n" +
+	"\n" +
+	"latency_ms\x18\a \x01(\x03R\tlatencyMs\x12\x16\n" +
+	"\x06status\x18\b \x01(\rR\x06status\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\x12\x16\n" +
+	"\x06answer\x18\n" +
+	" \x01(\tR\x06answer\"N\n" +
+	"\aOutcome\x12\x0f\n" +
+	"\vUNSPECIFIED\x10\x00\x12\r\n" +
+	"\tDELIVERED\x10\x01\x12\t\n" +
+	"\x05RETRY\x10\x02\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x03\x12\f\n" +
+	"\bDISABLED\x10\x04\"V\n" +
+	"\tRedeliver\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12%\n" +
+	"\x0eexpect_attempt\x18\x03 \x01(\rR\rexpectAttemptB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -3192,89 +3681,99 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 	return file_coordinator_command_command_proto_rawDescData
 }
 
-var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_coordinator_command_command_proto_goTypes = []any{
-	(Release_Reason)(0),    // 0: windlass.command.v1.Release.Reason
-	(*Batch)(nil),          // 1: windlass.command.v1.Batch
-	(*Command)(nil),        // 2: windlass.command.v1.Command
-	(*Payload)(nil),        // 3: windlass.command.v1.Payload
-	(*Tag)(nil),            // 4: windlass.command.v1.Tag
-	(*Held)(nil),           // 5: windlass.command.v1.Held
-	(*Submit)(nil),         // 6: windlass.command.v1.Submit
-	(*Lease)(nil),          // 7: windlass.command.v1.Lease
-	(*Finish)(nil),         // 8: windlass.command.v1.Finish
-	(*Release)(nil),        // 9: windlass.command.v1.Release
-	(*ExpireTTL)(nil),      // 10: windlass.command.v1.ExpireTTL
-	(*Cancel)(nil),         // 11: windlass.command.v1.Cancel
-	(*Reopen)(nil),         // 12: windlass.command.v1.Reopen
-	(*Register)(nil),       // 13: windlass.command.v1.Register
-	(*Adopt)(nil),          // 14: windlass.command.v1.Adopt
-	(*PutEndpoint)(nil),    // 15: windlass.command.v1.PutEndpoint
-	(*DeleteEndpoint)(nil), // 16: windlass.command.v1.DeleteEndpoint
-	(*Evict)(nil),          // 17: windlass.command.v1.Evict
-	(*PutSettings)(nil),    // 18: windlass.command.v1.PutSettings
-	(*Checkpoint)(nil),     // 19: windlass.command.v1.Checkpoint
-	(*SetFeature)(nil),     // 20: windlass.command.v1.SetFeature
-	(*Segment)(nil),        // 21: windlass.command.v1.Segment
-	(*Archived)(nil),       // 22: windlass.command.v1.Archived
-	(*Archive)(nil),        // 23: windlass.command.v1.Archive
-	(*DropSegment)(nil),    // 24: windlass.command.v1.DropSegment
-	(*Recall)(nil),         // 25: windlass.command.v1.Recall
-	(*PutOrg)(nil),         // 26: windlass.command.v1.PutOrg
-	(*DeleteOrg)(nil),      // 27: windlass.command.v1.DeleteOrg
-	(*Pause)(nil),          // 28: windlass.command.v1.Pause
-	(*Resume)(nil),         // 29: windlass.command.v1.Resume
-	(*PauseEndpoint)(nil),  // 30: windlass.command.v1.PauseEndpoint
-	(*Purge)(nil),          // 31: windlass.command.v1.Purge
-	(*CreateKey)(nil),      // 32: windlass.command.v1.CreateKey
-	(*RotateKey)(nil),      // 33: windlass.command.v1.RotateKey
-	(*RevokeKey)(nil),      // 34: windlass.command.v1.RevokeKey
+	(Release_Reason)(0),         // 0: windlass.command.v1.Release.Reason
+	(RecordDelivery_Outcome)(0), // 1: windlass.command.v1.RecordDelivery.Outcome
+	(*Batch)(nil),               // 2: windlass.command.v1.Batch
+	(*Command)(nil),             // 3: windlass.command.v1.Command
+	(*Payload)(nil),             // 4: windlass.command.v1.Payload
+	(*Tag)(nil),                 // 5: windlass.command.v1.Tag
+	(*Held)(nil),                // 6: windlass.command.v1.Held
+	(*Submit)(nil),              // 7: windlass.command.v1.Submit
+	(*Lease)(nil),               // 8: windlass.command.v1.Lease
+	(*Finish)(nil),              // 9: windlass.command.v1.Finish
+	(*Release)(nil),             // 10: windlass.command.v1.Release
+	(*ExpireTTL)(nil),           // 11: windlass.command.v1.ExpireTTL
+	(*Cancel)(nil),              // 12: windlass.command.v1.Cancel
+	(*Reopen)(nil),              // 13: windlass.command.v1.Reopen
+	(*Register)(nil),            // 14: windlass.command.v1.Register
+	(*Adopt)(nil),               // 15: windlass.command.v1.Adopt
+	(*PutEndpoint)(nil),         // 16: windlass.command.v1.PutEndpoint
+	(*DeleteEndpoint)(nil),      // 17: windlass.command.v1.DeleteEndpoint
+	(*Evict)(nil),               // 18: windlass.command.v1.Evict
+	(*PutSettings)(nil),         // 19: windlass.command.v1.PutSettings
+	(*Checkpoint)(nil),          // 20: windlass.command.v1.Checkpoint
+	(*SetFeature)(nil),          // 21: windlass.command.v1.SetFeature
+	(*Segment)(nil),             // 22: windlass.command.v1.Segment
+	(*Archived)(nil),            // 23: windlass.command.v1.Archived
+	(*Archive)(nil),             // 24: windlass.command.v1.Archive
+	(*DropSegment)(nil),         // 25: windlass.command.v1.DropSegment
+	(*Recall)(nil),              // 26: windlass.command.v1.Recall
+	(*PutOrg)(nil),              // 27: windlass.command.v1.PutOrg
+	(*DeleteOrg)(nil),           // 28: windlass.command.v1.DeleteOrg
+	(*Pause)(nil),               // 29: windlass.command.v1.Pause
+	(*Resume)(nil),              // 30: windlass.command.v1.Resume
+	(*PauseEndpoint)(nil),       // 31: windlass.command.v1.PauseEndpoint
+	(*Purge)(nil),               // 32: windlass.command.v1.Purge
+	(*CreateKey)(nil),           // 33: windlass.command.v1.CreateKey
+	(*RotateKey)(nil),           // 34: windlass.command.v1.RotateKey
+	(*RevokeKey)(nil),           // 35: windlass.command.v1.RevokeKey
+	(*PutSecret)(nil),           // 36: windlass.command.v1.PutSecret
+	(*DropSecret)(nil),          // 37: windlass.command.v1.DropSecret
+	(*RecordDelivery)(nil),      // 38: windlass.command.v1.RecordDelivery
+	(*Redeliver)(nil),           // 39: windlass.command.v1.Redeliver
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
-	2,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
-	6,  // 1: windlass.command.v1.Command.submit:type_name -> windlass.command.v1.Submit
-	7,  // 2: windlass.command.v1.Command.lease:type_name -> windlass.command.v1.Lease
-	8,  // 3: windlass.command.v1.Command.finish:type_name -> windlass.command.v1.Finish
-	9,  // 4: windlass.command.v1.Command.release:type_name -> windlass.command.v1.Release
-	10, // 5: windlass.command.v1.Command.expire_ttl:type_name -> windlass.command.v1.ExpireTTL
-	11, // 6: windlass.command.v1.Command.cancel:type_name -> windlass.command.v1.Cancel
-	12, // 7: windlass.command.v1.Command.reopen:type_name -> windlass.command.v1.Reopen
-	13, // 8: windlass.command.v1.Command.register:type_name -> windlass.command.v1.Register
-	14, // 9: windlass.command.v1.Command.adopt:type_name -> windlass.command.v1.Adopt
-	15, // 10: windlass.command.v1.Command.put_endpoint:type_name -> windlass.command.v1.PutEndpoint
-	16, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
-	17, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
-	18, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
-	23, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
-	24, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
-	25, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
-	19, // 17: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
-	20, // 18: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
-	26, // 19: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
-	27, // 20: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
-	28, // 21: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
-	29, // 22: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
-	30, // 23: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
-	31, // 24: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
-	32, // 25: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
-	33, // 26: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
-	34, // 27: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
-	3,  // 28: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	4,  // 29: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	3,  // 30: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	3,  // 31: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	3,  // 32: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	3,  // 33: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
-	0,  // 34: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	5,  // 35: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	21, // 36: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	22, // 37: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	3,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
+	7,  // 1: windlass.command.v1.Command.submit:type_name -> windlass.command.v1.Submit
+	8,  // 2: windlass.command.v1.Command.lease:type_name -> windlass.command.v1.Lease
+	9,  // 3: windlass.command.v1.Command.finish:type_name -> windlass.command.v1.Finish
+	10, // 4: windlass.command.v1.Command.release:type_name -> windlass.command.v1.Release
+	11, // 5: windlass.command.v1.Command.expire_ttl:type_name -> windlass.command.v1.ExpireTTL
+	12, // 6: windlass.command.v1.Command.cancel:type_name -> windlass.command.v1.Cancel
+	13, // 7: windlass.command.v1.Command.reopen:type_name -> windlass.command.v1.Reopen
+	14, // 8: windlass.command.v1.Command.register:type_name -> windlass.command.v1.Register
+	15, // 9: windlass.command.v1.Command.adopt:type_name -> windlass.command.v1.Adopt
+	16, // 10: windlass.command.v1.Command.put_endpoint:type_name -> windlass.command.v1.PutEndpoint
+	17, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
+	18, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
+	19, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
+	24, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
+	25, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
+	26, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
+	36, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
+	37, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
+	38, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
+	39, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
+	20, // 21: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
+	21, // 22: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
+	27, // 23: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
+	28, // 24: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
+	29, // 25: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
+	30, // 26: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
+	31, // 27: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
+	32, // 28: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
+	33, // 29: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
+	34, // 30: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
+	35, // 31: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
+	4,  // 32: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	5,  // 33: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	4,  // 34: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	4,  // 35: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	4,  // 36: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	4,  // 37: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
+	0,  // 38: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	6,  // 39: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	22, // 40: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	23, // 41: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	1,  // 42: windlass.command.v1.RecordDelivery.outcome:type_name -> windlass.command.v1.RecordDelivery.Outcome
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -3299,6 +3798,10 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_Archive)(nil),
 		(*Command_DropSegment)(nil),
 		(*Command_Recall)(nil),
+		(*Command_PutSecret)(nil),
+		(*Command_DropSecret)(nil),
+		(*Command_RecordDelivery)(nil),
+		(*Command_Redeliver)(nil),
 		(*Command_Checkpoint)(nil),
 		(*Command_SetFeature)(nil),
 		(*Command_PutOrg)(nil),
@@ -3316,8 +3819,8 @@ func file_coordinator_command_command_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   34,
+			NumEnums:      2,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

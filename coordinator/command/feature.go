@@ -21,8 +21,9 @@ const (
 
 	// FeatureAPI adds organisations and API keys, and what the whole public API
 	// needs beside them: a cost for each job, the start of a run that was cancelled,
-	// pauses and purges, a job's s3Config, checkpoints, and the counts of an
-	// endpoint's ended runs.
+	// pauses and purges, a job's s3Config, checkpoints, the counts of an endpoint's
+	// ended runs, and webhooks: from it on the end of a job with a callback begins
+	// a delivery.
 	FeatureAPI uint32 = 3
 
 	// FeatureMin and FeatureMax are what this version supports.
@@ -33,10 +34,11 @@ const (
 // Feature is the level that a command needs.
 func Feature(c *Command) uint32 {
 	switch op := c.GetOp().(type) {
-	case *Command_Pause, *Command_Resume, *Command_PauseEndpoint, *Command_Purge:
+	case *Command_Pause, *Command_Resume, *Command_PauseEndpoint, *Command_Purge,
+		*Command_PutSecret, *Command_DropSecret, *Command_RecordDelivery, *Command_Redeliver:
 		return FeatureAPI
 	case *Command_Submit:
-		if len(op.Submit.GetS3Config()) > 0 {
+		if len(op.Submit.GetS3Config()) > 0 || op.Submit.GetCallbackBase() != "" {
 			return FeatureAPI
 		}
 	case *Command_Finish:

@@ -80,6 +80,14 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.pauseEndpoint(op.PauseEndpoint)
 	case *command.Command_Purge:
 		return s.purge(op.Purge)
+	case *command.Command_PutSecret:
+		return s.putSecret(op.PutSecret)
+	case *command.Command_DropSecret:
+		return s.dropSecret(op.DropSecret)
+	case *command.Command_RecordDelivery:
+		return s.recordDelivery(op.RecordDelivery)
+	case *command.Command_Redeliver:
+		return s.redeliver(op.Redeliver)
 	case *command.Command_Checkpoint:
 		s.checkpoint = true
 		return replayed()

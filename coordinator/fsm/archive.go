@@ -42,7 +42,7 @@ func (s *step) archive(c *command.Archive) command.Result {
 	}
 	for _, a := range c.GetJobs() {
 		id := protocol.JobID(a.GetJob())
-		if j := s.txn.Job(id); j != nil && !j.Live() && j.Index == a.GetIndex() && known.Covers(id) {
+		if j := s.txn.Job(id); j != nil && !j.Live() && !j.Owes() && j.Index == a.GetIndex() && known.Covers(id) {
 			s.remove(j)
 			r.Count++
 		}

@@ -82,6 +82,23 @@ func (r *recordReader) key(m *KeyRecord) error {
 	return r.to.Key(k)
 }
 
+func (r *recordReader) secrets(m *SecretsRecord) error {
+	s := &state.Secrets{Org: m.GetOrg()}
+	for _, one := range m.GetList() {
+		if err := known(one); err != nil {
+			return err
+		}
+		to := state.Secret{
+			Key: one.GetKey(), CreatedMs: one.GetCreatedMs(), ExpiresMs: one.GetExpiresMs(), Automatic: one.GetAutomatic(),
+		}
+		if err := fill("webhook secret", to.ID[:], one.GetId()); err != nil {
+			return err
+		}
+		s.List = append(s.List, to)
+	}
+	return r.to.Secrets(s)
+}
+
 func (r *recordReader) segment(m *SegmentRecord) error {
 	g := &state.Segment{
 		Number: m.GetNumber(), Size: m.GetSize(), IndexOffset: m.GetIndexOffset(), Jobs: m.GetJobs(),
@@ -166,7 +183,10 @@ func extraOf(m *ExtraRecord) (*state.Extra, error) {
 	if m == nil {
 		return nil, nil
 	}
-	x := &state.Extra{CallbackURL: m.GetCallbackUrl(), IdempotencyKey: m.GetIdempotencyKey(), ReopenedMs: m.GetReopenedMs(), S3Config: m.GetS3Config()}
+	x := &state.Extra{
+		CallbackURL: m.GetCallbackUrl(), CallbackBase: m.GetCallbackBase(), IdempotencyKey: m.GetIdempotencyKey(), ReopenedMs: m.GetReopenedMs(),
+		S3Config: m.GetS3Config(),
+	}
 	var err error
 	if x.Checkpoint, err = payloadOf(m.GetCheckpoint()); err != nil {
 		return nil, err
@@ -200,10 +220,36 @@ func outcomeOf(m *OutcomeRecord) (*state.Outcome, error) {
 	if o.Chunks, err = payloadOf(m.GetChunks()); err != nil {
 		return nil, err
 	}
+	if o.Delivery, err = deliveryOf(m.GetDelivery()); err != nil {
+		return nil, err
+	}
 	if err := fill("outcome", o.Agent[:], m.GetAgent()); err != nil {
 		return nil, err
 	}
 	return o, known(m)
+}
+
+func deliveryOf(m *DeliveryRecord) (*state.Delivery, error) {
+	if m == nil {
+		return nil, nil
+	}
+	d := &state.Delivery{
+		State: protocol.DeliveryState(m.GetState()), Attempt: m.GetAttempt(), Tries: m.GetTries(), Index: m.GetIndex(),
+		NextMs: m.GetNextMs(), SinceMs: m.GetSinceMs(),
+	}
+	if m.GetState() > math.MaxUint8 || !d.State.Valid() {
+		return nil, fmt.Errorf("a delivery has state %d", m.GetState())
+	}
+	for _, a := range m.GetLog() {
+		if err := known(a); err != nil {
+			return nil, err
+		}
+		d.Log = append(d.Log, state.DeliveryAttempt{
+			Attempt: a.GetAttempt(), StartedMs: a.GetStartedMs(), LatencyMs: a.GetLatencyMs(), Status: a.GetStatus(),
+			Error: a.GetError(), Answer: a.GetAnswer(),
+		})
+	}
+	return d, known(m)
 }
 
 // known refuses a nested record with fields of a newer version.

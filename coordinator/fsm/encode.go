@@ -97,7 +97,7 @@ func extraRecord(x *state.Extra) *ExtraRecord {
 	if x == nil {
 		return nil
 	}
-	r := &ExtraRecord{CallbackUrl: x.CallbackURL, IdempotencyKey: x.IdempotencyKey, ReopenedMs: x.ReopenedMs,
+	r := &ExtraRecord{CallbackUrl: x.CallbackURL, CallbackBase: x.CallbackBase, IdempotencyKey: x.IdempotencyKey, ReopenedMs: x.ReopenedMs,
 		S3Config: x.S3Config, Checkpoint: payloadRecord(x.Checkpoint)}
 	for _, t := range x.Tags {
 		r.Tags = append(r.Tags, &TagRecord{Key: t.Key, Value: t.Value})
@@ -114,6 +114,33 @@ func outcomeRecord(o *state.Outcome) *OutcomeRecord {
 		Output: payloadRecord(o.Output), Logs: payloadRecord(o.Logs), Chunks: payloadRecord(o.Chunks),
 		ErrCode: string(o.ErrCode), ErrMessage: o.ErrMessage, ErrDetails: o.ErrDetails,
 		Retryable: o.Retryable, Partial: o.Partial, Facts: o.Facts,
-		Agent: o.Agent[:], Revision: o.Revision, Reported: o.Reported,
+		Agent: o.Agent[:], Revision: o.Revision, Reported: o.Reported, Delivery: deliveryRecord(o.Delivery),
 	}
+}
+
+func deliveryRecord(d *state.Delivery) *DeliveryRecord {
+	if d == nil {
+		return nil
+	}
+	r := &DeliveryRecord{
+		State: uint32(d.State), Attempt: d.Attempt, Tries: d.Tries, Index: d.Index, NextMs: d.NextMs, SinceMs: d.SinceMs,
+	}
+	for i := range d.Log {
+		a := &d.Log[i]
+		r.Log = append(r.Log, &DeliveryAttemptRecord{
+			Attempt: a.Attempt, StartedMs: a.StartedMs, LatencyMs: a.LatencyMs, Status: a.Status, Error: a.Error, Answer: a.Answer,
+		})
+	}
+	return r
+}
+
+func secretsRecord(s *state.Secrets) *SecretsRecord {
+	r := &SecretsRecord{Org: s.Org}
+	for i := range s.List {
+		one := &s.List[i]
+		r.List = append(r.List, &SecretRecord{
+			Id: one.ID[:], Key: one.Key, CreatedMs: one.CreatedMs, ExpiresMs: one.ExpiresMs, Automatic: one.Automatic,
+		})
+	}
+	return r
 }

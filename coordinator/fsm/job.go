@@ -60,6 +60,7 @@ func (s *step) end(n *state.Job, status protocol.Status, code protocol.Code, mes
 // one, has for consequences beside the row's own state.
 func (s *step) conclude(n *state.Job) {
 	s.holdKey(n)
+	s.oweWebhook(n)
 	if n.Extra != nil && (n.Extra.Checkpoint.Inline != nil || n.Extra.Checkpoint.Ref != nil) {
 		extra := *n.Extra
 		extra.Checkpoint = state.Payload{}
@@ -111,12 +112,13 @@ func (s *step) reopen(c *command.Reopen) command.Result {
 // one for each of its jobs, so that a long pause makes no long batch.
 const keysPerEvict = 1024
 
-// evict removes those of the jobs that have ended, and keys that are free.
+// evict removes those of the jobs that have ended and whose webhook is not still
+// to be delivered, and keys that are free.
 func (s *step) evict(c *command.Evict) command.Result {
 	var r command.Result
 	for _, raw := range c.GetJobs() {
 		id := protocol.JobID(raw)
-		if j := s.txn.Job(id); j != nil && !j.Live() {
+		if j := s.txn.Job(id); j != nil && !j.Live() && !j.Owes() {
 			s.remove(j)
 			r.Count++
 		}

@@ -25,6 +25,8 @@ type model struct {
 	newest   uint64
 	records  map[protocol.JobID]modelRecord // of the newest state that was archived
 	index    map[protocol.JobID]uint64      // of the rows before the command
+
+	secrets map[string][]modelSecret
 }
 
 type modelSegment struct {
@@ -52,6 +54,8 @@ type modelJob struct {
 	key               string
 	checkpoint        string
 	purge             string // that cancelled it
+	callback          bool
+	hook              modelHook // of the newest end
 }
 
 type modelEndpoint struct {
@@ -74,6 +78,7 @@ func newModel() *model {
 		jobs: make(map[protocol.JobID]*modelJob), endpoints: make(map[string]*modelEndpoint),
 		agents: make(map[protocol.AgentID]protocol.Incarnation), keys: make(map[string]modelKey),
 		segments: make(map[uint64]modelSegment), records: make(map[protocol.JobID]modelRecord),
+		secrets: make(map[string][]modelSecret),
 	}
 }
 
@@ -112,7 +117,7 @@ func (m *model) one(clock int64, c *command.Command) command.Result {
 	case *command.Command_Evict:
 		var n int64
 		for _, raw := range op.Evict.Jobs {
-			if j := m.jobs[protocol.JobID(raw)]; j != nil && j.status.Terminal() {
+			if j := m.jobs[protocol.JobID(raw)]; j != nil && j.status.Terminal() && !j.owes() {
 				m.remove(protocol.JobID(raw))
 				n++
 			}
@@ -140,6 +145,14 @@ func (m *model) one(clock int64, c *command.Command) command.Result {
 		return m.recall(op.Recall)
 	case *command.Command_Pause, *command.Command_Resume, *command.Command_PauseEndpoint, *command.Command_Purge:
 		return m.paused(c)
+	case *command.Command_RecordDelivery:
+		return m.recordDelivery(op.RecordDelivery)
+	case *command.Command_Redeliver:
+		return m.redeliver(op.Redeliver)
+	case *command.Command_PutSecret:
+		return m.putSecret(op.PutSecret)
+	case *command.Command_DropSecret:
+		return m.dropSecret(op.DropSecret)
 	}
 	panic(fmt.Sprintf("the model lacks %T", c.GetOp()))
 }
@@ -174,6 +187,7 @@ func (m *model) submit(s *command.Submit) command.Result {
 		org: s.Org, endpoint: s.Endpoint, status: protocol.StatusQueued, seq: m.seq, run: 1,
 		created: m.clock, from: m.clock, ttl: s.TtlMs, retryTimeout: s.RetryTimeout,
 		maxTries: int(s.MaxAttempts), maxLoss: int(s.MaxLosses), key: s.IdempotencyKey,
+		callback: s.CallbackUrl != "",
 	}
 	if s.IdempotencyKey != "" {
 		m.keys[key] = modelKey{job: id, hash: s.PayloadHash[0]}
@@ -378,10 +392,15 @@ func (m *model) reopen(r *command.Reopen) command.Result {
 	return command.Result{Run: j.run}
 }
 
-// ended lets the job's key expire a day after its end, and keeps it before.
+// ended lets the job's key expire a day after its end, and keeps it before. An
+// end begins the webhook, and a new run forgets it.
 func (m *model) ended(id protocol.JobID, j *modelJob) {
 	if j.status.Terminal() {
 		j.checkpoint = ""
+	}
+	j.hook = modelHook{}
+	if j.status.Terminal() && j.callback {
+		j.hook = modelHook{state: protocol.DeliveryPending, due: m.clock}
 	}
 	name := j.org + "/" + j.endpoint + "/" + j.key
 	if k, ok := m.keys[name]; ok && k.job == id && j.key != "" {
@@ -471,6 +490,7 @@ func (m *model) differences(v *state.View) []string {
 		if j.Outcome != nil && j.Outcome.ErrDetails != nil {
 			got.purge = string(j.Outcome.ErrDetails[len(`{"purge":"`):len(`{"purge":"prg_a`)])
 		}
+		got.callback, got.hook = j.Extra != nil && j.Extra.CallbackURL != "", hookOf(j)
 		if j.Lease != nil {
 			got.agent, got.inc = j.Lease.Agent, j.Lease.Incarnation
 		}
@@ -498,6 +518,7 @@ func (m *model) differences(v *state.View) []string {
 		return true
 	})
 	out = append(out, m.archiveDifferences(v)...)
+	out = append(out, m.secretDifferences(v)...)
 	if keys != len(m.keys) {
 		out = append(out, fmt.Sprintf("%d keys, want %d", keys, len(m.keys)))
 	}

@@ -32,7 +32,7 @@ func (m *model) archive(a *command.Archive) command.Result {
 	}
 	for _, row := range a.Jobs {
 		id := protocol.JobID(row.Job)
-		if j := m.jobs[id]; j != nil && j.status.Terminal() && m.index[id] == row.Index && g.covers(id) {
+		if j := m.jobs[id]; j != nil && j.status.Terminal() && !j.owes() && m.index[id] == row.Index && g.covers(id) {
 			m.remove(id)
 			r.Count++
 			r.Replayed = false
@@ -165,16 +165,19 @@ func (m *model) archiveDifferences(v *state.View) []string {
 			out = append(out, fmt.Sprintf("segment %d: got %+v, want %+v", g.Number, got, want))
 		}
 	}
-	var jobs int
+	var jobs, owed int
 	var size int64
 	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
-		if j.Status.Terminal() {
+		switch {
+		case j.Status.Terminal() && m.jobs[j.ID].owes():
+			owed++
+		case j.Status.Terminal():
 			jobs, size = jobs+1, size+j.Size()
 		}
 		return true
 	})
-	if n, bytes := v.Ended(); n != jobs || bytes != size {
-		out = append(out, fmt.Sprintf("counts %d ended jobs of %d bytes, there are %d of %d", n, bytes, jobs, size))
+	if n, bytes := v.Ended(); n != jobs || bytes != size || v.Owed() != owed {
+		out = append(out, fmt.Sprintf("counts %d ended jobs of %d bytes and %d owed, there are %d of %d and %d", n, bytes, v.Owed(), jobs, size, owed))
 	}
 	return out
 }

@@ -43,17 +43,10 @@ func randomCommand(t *rapid.T, w *world, m *model) *command.Command {
 		"register", "adopt", "endpoint", "delete", "evict",
 		"archive", "archive", "dropSegment", "recall", "recall",
 		"pause", "pause", "resume", "resume", "pauseEndpoint", "purge",
+		"webhook", "webhook", "webhook", "webhook",
 	}).Draw(t, "op") {
 	case "submit":
-		return submit(n, func(s *command.Submit) {
-			s.Org, s.Endpoint = org, ep
-			s.RetryTimeout = rapid.Bool().Draw(t, "retryTimeout")
-			s.MaxAttempts = uint32(rapid.IntRange(1, 3).Draw(t, "maxAttempts"))
-			s.QueueLimit = uint32(rapid.IntRange(0, 3).Draw(t, "queueLimit"))
-			if rapid.Bool().Draw(t, "keyed") {
-				withKey(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), byte(rapid.IntRange(1, 2).Draw(t, "hash")))(s)
-			}
-		})
+		return randomSubmit(t, n, org, ep)
 	case "lease":
 		return lease(n, attempt, a, inc)
 	case "finish":
@@ -110,9 +103,27 @@ func randomCommand(t *rapid.T, w *world, m *model) *command.Command {
 		return dropSegment(int64(rapid.SampledFrom([]int{1, 1 << 31}).Draw(t, "before")), rapid.SliceOfN(rapid.Uint64Range(1, 8), 1, 2).Draw(t, "numbers")...)
 	case "recall":
 		return m.randomRecall(t, n)
+	case "webhook":
+		return m.randomWebhook(t, n, run, org)
 	default:
 		return evict(n, rapid.IntRange(1, 5).Draw(t, "second"))
 	}
+}
+
+// randomSubmit draws a submit with and without what few jobs have.
+func randomSubmit(t *rapid.T, n int, org, ep string) *command.Command {
+	return submit(n, func(s *command.Submit) {
+		s.Org, s.Endpoint = org, ep
+		s.RetryTimeout = rapid.Bool().Draw(t, "retryTimeout")
+		s.MaxAttempts = uint32(rapid.IntRange(1, 3).Draw(t, "maxAttempts"))
+		s.QueueLimit = uint32(rapid.IntRange(0, 3).Draw(t, "queueLimit"))
+		if rapid.Bool().Draw(t, "callback") {
+			s.CallbackUrl, s.CallbackBase = "https://example.com/hook", "https://windlass.example.com"
+		}
+		if rapid.Bool().Draw(t, "keyed") {
+			withKey(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), byte(rapid.IntRange(1, 2).Draw(t, "hash")))(s)
+		}
+	})
 }
 
 // TestFSMAgreesWithModel drives the FSM and the reference model with the same

@@ -121,6 +121,9 @@ func (r *recordReader) row(kind byte) error {
 	case typeKey:
 		r.count.Keys++
 		return each(r, new(KeyRecord), r.key)
+	case typeSecrets:
+		r.count.Secrets++
+		return each(r, new(SecretsRecord), r.secrets)
 	case typeSegment:
 		r.count.Segments++
 		return each(r, new(SegmentRecord), r.segment)

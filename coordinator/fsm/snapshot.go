@@ -39,6 +39,8 @@ const (
 	typeJob
 	typeTrailer
 	typeSegment // between the keys and the jobs
+
+	typeSecrets byte = 40 // after the keys, before the segments
 )
 
 // These come before the endpoints.
@@ -55,8 +57,10 @@ func place(kind byte) int {
 		return step*int(typeHeader) + 1
 	case typeAPIKey:
 		return step*int(typeHeader) + 2
-	case typeSegment:
+	case typeSecrets:
 		return step*int(typeKey) + 1
+	case typeSegment:
+		return step*int(typeKey) + 2
 	}
 	return step * int(kind)
 }
@@ -140,6 +144,10 @@ func (w *recordWriter) view(v *state.View) {
 		count.Keys++
 		return w.record(typeKey, keyRecord(k))
 	})
+	for _, s := range v.AllSecrets() {
+		count.Secrets++
+		w.record(typeSecrets, secretsRecord(s))
+	}
 	for _, g := range v.Segments() {
 		count.Segments++
 		w.record(typeSegment, segmentRecord(g))

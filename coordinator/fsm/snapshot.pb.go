@@ -835,6 +835,7 @@ type ExtraRecord struct {
 	ReopenedMs     int64                  `protobuf:"varint,4,opt,name=reopened_ms,json=reopenedMs,proto3" json:"reopened_ms,omitempty"`
 	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`
 	Checkpoint     *PayloadRecord         `protobuf:"bytes,31,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	CallbackBase   string                 `protobuf:"bytes,40,opt,name=callback_base,json=callbackBase,proto3" json:"callback_base,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -911,6 +912,13 @@ func (x *ExtraRecord) GetCheckpoint() *PayloadRecord {
 	return nil
 }
 
+func (x *ExtraRecord) GetCallbackBase() string {
+	if x != nil {
+		return x.CallbackBase
+	}
+	return ""
+}
+
 type OutcomeRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attempt       uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -929,6 +937,7 @@ type OutcomeRecord struct {
 	Agent         []byte                 `protobuf:"bytes,14,opt,name=agent,proto3" json:"agent,omitempty"`
 	Revision      uint64                 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	Reported      bool                   `protobuf:"varint,16,opt,name=reported,proto3" json:"reported,omitempty"`
+	Delivery      *DeliveryRecord        `protobuf:"bytes,40,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1075,6 +1084,318 @@ func (x *OutcomeRecord) GetReported() bool {
 	return false
 }
 
+func (x *OutcomeRecord) GetDelivery() *DeliveryRecord {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+type DeliveryRecord struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	State         uint32                   `protobuf:"varint,1,opt,name=state,proto3" json:"state,omitempty"` // protocol.DeliveryState
+	Attempt       uint32                   `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Tries         uint32                   `protobuf:"varint,3,opt,name=tries,proto3" json:"tries,omitempty"`
+	Index         uint64                   `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	NextMs        int64                    `protobuf:"varint,5,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"`
+	SinceMs       int64                    `protobuf:"varint,6,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Log           []*DeliveryAttemptRecord `protobuf:"bytes,7,rep,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryRecord) Reset() {
+	*x = DeliveryRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryRecord) ProtoMessage() {}
+
+func (x *DeliveryRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryRecord.ProtoReflect.Descriptor instead.
+func (*DeliveryRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeliveryRecord) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetNextMs() int64 {
+	if x != nil {
+		return x.NextMs
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *DeliveryRecord) GetLog() []*DeliveryAttemptRecord {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+type DeliveryAttemptRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	StartedMs     int64                  `protobuf:"varint,2,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	LatencyMs     int64                  `protobuf:"varint,3,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
+	Status        uint32                 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Answer        string                 `protobuf:"bytes,6,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryAttemptRecord) Reset() {
+	*x = DeliveryAttemptRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryAttemptRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryAttemptRecord) ProtoMessage() {}
+
+func (x *DeliveryAttemptRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryAttemptRecord.ProtoReflect.Descriptor instead.
+func (*DeliveryAttemptRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeliveryAttemptRecord) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *DeliveryAttemptRecord) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *DeliveryAttemptRecord) GetLatencyMs() int64 {
+	if x != nil {
+		return x.LatencyMs
+	}
+	return 0
+}
+
+func (x *DeliveryAttemptRecord) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *DeliveryAttemptRecord) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *DeliveryAttemptRecord) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+// SecretsRecord is what an organisation's webhooks are signed with, in clear.
+type SecretsRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	List          []*SecretRecord        `protobuf:"bytes,2,rep,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsRecord) Reset() {
+	*x = SecretsRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsRecord) ProtoMessage() {}
+
+func (x *SecretsRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsRecord.ProtoReflect.Descriptor instead.
+func (*SecretsRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SecretsRecord) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *SecretsRecord) GetList() []*SecretRecord {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+type SecretRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,3,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	Automatic     bool                   `protobuf:"varint,5,opt,name=automatic,proto3" json:"automatic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretRecord) Reset() {
+	*x = SecretRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretRecord) ProtoMessage() {}
+
+func (x *SecretRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretRecord.ProtoReflect.Descriptor instead.
+func (*SecretRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SecretRecord) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *SecretRecord) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SecretRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *SecretRecord) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *SecretRecord) GetAutomatic() bool {
+	if x != nil {
+		return x.Automatic
+	}
+	return false
+}
+
 // SegmentRecord is a segment of the archive; they come before the jobs.
 type SegmentRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1094,7 +1415,7 @@ type SegmentRecord struct {
 
 func (x *SegmentRecord) Reset() {
 	*x = SegmentRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1427,7 @@ func (x *SegmentRecord) String() string {
 func (*SegmentRecord) ProtoMessage() {}
 
 func (x *SegmentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[10]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1440,7 @@ func (x *SegmentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentRecord.ProtoReflect.Descriptor instead.
 func (*SegmentRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SegmentRecord) GetNumber() uint64 {
@@ -1214,7 +1535,7 @@ type OrgRecord struct {
 
 func (x *OrgRecord) Reset() {
 	*x = OrgRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1547,7 @@ func (x *OrgRecord) String() string {
 func (*OrgRecord) ProtoMessage() {}
 
 func (x *OrgRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[11]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1560,7 @@ func (x *OrgRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrgRecord.ProtoReflect.Descriptor instead.
 func (*OrgRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OrgRecord) GetId() string {
@@ -1355,7 +1676,7 @@ type APIKeyRecord struct {
 
 func (x *APIKeyRecord) Reset() {
 	*x = APIKeyRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1688,7 @@ func (x *APIKeyRecord) String() string {
 func (*APIKeyRecord) ProtoMessage() {}
 
 func (x *APIKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[12]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1701,7 @@ func (x *APIKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKeyRecord.ProtoReflect.Descriptor instead.
 func (*APIKeyRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *APIKeyRecord) GetId() []byte {
@@ -1484,13 +1805,14 @@ type TrailerRecord struct {
 	Segments      uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
 	Orgs          uint64                 `protobuf:"varint,20,opt,name=orgs,proto3" json:"orgs,omitempty"`
 	ApiKeys       uint64                 `protobuf:"varint,21,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
+	Secrets       uint64                 `protobuf:"varint,40,opt,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrailerRecord) Reset() {
 	*x = TrailerRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1824,7 @@ func (x *TrailerRecord) String() string {
 func (*TrailerRecord) ProtoMessage() {}
 
 func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[13]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1837,7 @@ func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrailerRecord.ProtoReflect.Descriptor instead.
 func (*TrailerRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{13}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TrailerRecord) GetEndpoints() uint64 {
@@ -1563,6 +1885,13 @@ func (x *TrailerRecord) GetOrgs() uint64 {
 func (x *TrailerRecord) GetApiKeys() uint64 {
 	if x != nil {
 		return x.ApiKeys
+	}
+	return 0
+}
+
+func (x *TrailerRecord) GetSecrets() uint64 {
+	if x != nil {
+		return x.Secrets
 	}
 	return 0
 }
@@ -1649,7 +1978,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"3\n" +
 	"\tTagRecord\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x91\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xb6\x02\n" +
 	"\vExtraRecord\x123\n" +
 	"\x04tags\x18\x01 \x03(\v2\x1f.windlass.snapshot.v1.TagRecordR\x04tags\x12!\n" +
 	"\fcallback_url\x18\x02 \x01(\tR\vcallbackUrl\x12'\n" +
@@ -1659,7 +1988,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\ts3_config\x18\x1e \x01(\fR\bs3Config\x12C\n" +
 	"\n" +
 	"checkpoint\x18\x1f \x01(\v2#.windlass.snapshot.v1.PayloadRecordR\n" +
-	"checkpoint\"\xae\x04\n" +
+	"checkpoint\x12#\n" +
+	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xf0\x04\n" +
 	"\rOutcomeRecord\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1d\n" +
 	"\n" +
@@ -1681,7 +2011,36 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x06chunks\x18\r \x01(\v2#.windlass.snapshot.v1.PayloadRecordR\x06chunks\x12\x14\n" +
 	"\x05agent\x18\x0e \x01(\fR\x05agent\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x12\x1a\n" +
-	"\breported\x18\x10 \x01(\bR\breported\"\x9f\x02\n" +
+	"\breported\x18\x10 \x01(\bR\breported\x12@\n" +
+	"\bdelivery\x18( \x01(\v2$.windlass.snapshot.v1.DeliveryRecordR\bdelivery\"\xdf\x01\n" +
+	"\x0eDeliveryRecord\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\rR\x05state\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
+	"\x05tries\x18\x03 \x01(\rR\x05tries\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x17\n" +
+	"\anext_ms\x18\x05 \x01(\x03R\x06nextMs\x12\x19\n" +
+	"\bsince_ms\x18\x06 \x01(\x03R\asinceMs\x12=\n" +
+	"\x03log\x18\a \x03(\v2+.windlass.snapshot.v1.DeliveryAttemptRecordR\x03log\"\xb5\x01\n" +
+	"\x15DeliveryAttemptRecord\x12\x18\n" +
+	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\x02 \x01(\x03R\tstartedMs\x12\x1d\n" +
+	"\n" +
+	"latency_ms\x18\x03 \x01(\x03R\tlatencyMs\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\rR\x06status\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12\x16\n" +
+	"\x06answer\x18\x06 \x01(\tR\x06answer\"Y\n" +
+	"\rSecretsRecord\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x126\n" +
+	"\x04list\x18\x02 \x03(\v2\".windlass.snapshot.v1.SecretRecordR\x04list\"\x8c\x01\n" +
+	"\fSecretRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x03 \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\x12\x1c\n" +
+	"\tautomatic\x18\x05 \x01(\bR\tautomatic\"\x9f\x02\n" +
 	"\rSegmentRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
@@ -1731,7 +2090,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"rotated_ms\x18\v \x01(\x03R\trotatedMs\x12\x1d\n" +
 	"\n" +
 	"revoked_ms\x18\f \x01(\x03R\trevokedMs\x12\x14\n" +
-	"\x05index\x18\r \x01(\x04R\x05index\"\xb8\x01\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\"\xd2\x01\n" +
 	"\rTrailerRecord\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x01(\x04R\tendpoints\x12\x16\n" +
 	"\x06agents\x18\x02 \x01(\x04R\x06agents\x12\x12\n" +
@@ -1739,7 +2098,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x04jobs\x18\x04 \x01(\x04R\x04jobs\x12\x1a\n" +
 	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12\x12\n" +
 	"\x04orgs\x18\x14 \x01(\x04R\x04orgs\x12\x19\n" +
-	"\bapi_keys\x18\x15 \x01(\x04R\aapiKeysB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
+	"\bapi_keys\x18\x15 \x01(\x04R\aapiKeys\x12\x18\n" +
+	"\asecrets\x18( \x01(\x04R\asecretsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
 
 var (
 	file_coordinator_fsm_snapshot_proto_rawDescOnce sync.Once
@@ -1753,38 +2113,45 @@ func file_coordinator_fsm_snapshot_proto_rawDescGZIP() []byte {
 	return file_coordinator_fsm_snapshot_proto_rawDescData
 }
 
-var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_coordinator_fsm_snapshot_proto_goTypes = []any{
-	(*HeaderRecord)(nil),   // 0: windlass.snapshot.v1.HeaderRecord
-	(*EndpointRecord)(nil), // 1: windlass.snapshot.v1.EndpointRecord
-	(*AgentRecord)(nil),    // 2: windlass.snapshot.v1.AgentRecord
-	(*KeyRecord)(nil),      // 3: windlass.snapshot.v1.KeyRecord
-	(*JobRecord)(nil),      // 4: windlass.snapshot.v1.JobRecord
-	(*PayloadRecord)(nil),  // 5: windlass.snapshot.v1.PayloadRecord
-	(*LeaseRecord)(nil),    // 6: windlass.snapshot.v1.LeaseRecord
-	(*TagRecord)(nil),      // 7: windlass.snapshot.v1.TagRecord
-	(*ExtraRecord)(nil),    // 8: windlass.snapshot.v1.ExtraRecord
-	(*OutcomeRecord)(nil),  // 9: windlass.snapshot.v1.OutcomeRecord
-	(*SegmentRecord)(nil),  // 10: windlass.snapshot.v1.SegmentRecord
-	(*OrgRecord)(nil),      // 11: windlass.snapshot.v1.OrgRecord
-	(*APIKeyRecord)(nil),   // 12: windlass.snapshot.v1.APIKeyRecord
-	(*TrailerRecord)(nil),  // 13: windlass.snapshot.v1.TrailerRecord
+	(*HeaderRecord)(nil),          // 0: windlass.snapshot.v1.HeaderRecord
+	(*EndpointRecord)(nil),        // 1: windlass.snapshot.v1.EndpointRecord
+	(*AgentRecord)(nil),           // 2: windlass.snapshot.v1.AgentRecord
+	(*KeyRecord)(nil),             // 3: windlass.snapshot.v1.KeyRecord
+	(*JobRecord)(nil),             // 4: windlass.snapshot.v1.JobRecord
+	(*PayloadRecord)(nil),         // 5: windlass.snapshot.v1.PayloadRecord
+	(*LeaseRecord)(nil),           // 6: windlass.snapshot.v1.LeaseRecord
+	(*TagRecord)(nil),             // 7: windlass.snapshot.v1.TagRecord
+	(*ExtraRecord)(nil),           // 8: windlass.snapshot.v1.ExtraRecord
+	(*OutcomeRecord)(nil),         // 9: windlass.snapshot.v1.OutcomeRecord
+	(*DeliveryRecord)(nil),        // 10: windlass.snapshot.v1.DeliveryRecord
+	(*DeliveryAttemptRecord)(nil), // 11: windlass.snapshot.v1.DeliveryAttemptRecord
+	(*SecretsRecord)(nil),         // 12: windlass.snapshot.v1.SecretsRecord
+	(*SecretRecord)(nil),          // 13: windlass.snapshot.v1.SecretRecord
+	(*SegmentRecord)(nil),         // 14: windlass.snapshot.v1.SegmentRecord
+	(*OrgRecord)(nil),             // 15: windlass.snapshot.v1.OrgRecord
+	(*APIKeyRecord)(nil),          // 16: windlass.snapshot.v1.APIKeyRecord
+	(*TrailerRecord)(nil),         // 17: windlass.snapshot.v1.TrailerRecord
 }
 var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
-	5, // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
-	6, // 1: windlass.snapshot.v1.JobRecord.lease:type_name -> windlass.snapshot.v1.LeaseRecord
-	8, // 2: windlass.snapshot.v1.JobRecord.extra:type_name -> windlass.snapshot.v1.ExtraRecord
-	9, // 3: windlass.snapshot.v1.JobRecord.outcome:type_name -> windlass.snapshot.v1.OutcomeRecord
-	7, // 4: windlass.snapshot.v1.ExtraRecord.tags:type_name -> windlass.snapshot.v1.TagRecord
-	5, // 5: windlass.snapshot.v1.ExtraRecord.checkpoint:type_name -> windlass.snapshot.v1.PayloadRecord
-	5, // 6: windlass.snapshot.v1.OutcomeRecord.output:type_name -> windlass.snapshot.v1.PayloadRecord
-	5, // 7: windlass.snapshot.v1.OutcomeRecord.logs:type_name -> windlass.snapshot.v1.PayloadRecord
-	5, // 8: windlass.snapshot.v1.OutcomeRecord.chunks:type_name -> windlass.snapshot.v1.PayloadRecord
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	5,  // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
+	6,  // 1: windlass.snapshot.v1.JobRecord.lease:type_name -> windlass.snapshot.v1.LeaseRecord
+	8,  // 2: windlass.snapshot.v1.JobRecord.extra:type_name -> windlass.snapshot.v1.ExtraRecord
+	9,  // 3: windlass.snapshot.v1.JobRecord.outcome:type_name -> windlass.snapshot.v1.OutcomeRecord
+	7,  // 4: windlass.snapshot.v1.ExtraRecord.tags:type_name -> windlass.snapshot.v1.TagRecord
+	5,  // 5: windlass.snapshot.v1.ExtraRecord.checkpoint:type_name -> windlass.snapshot.v1.PayloadRecord
+	5,  // 6: windlass.snapshot.v1.OutcomeRecord.output:type_name -> windlass.snapshot.v1.PayloadRecord
+	5,  // 7: windlass.snapshot.v1.OutcomeRecord.logs:type_name -> windlass.snapshot.v1.PayloadRecord
+	5,  // 8: windlass.snapshot.v1.OutcomeRecord.chunks:type_name -> windlass.snapshot.v1.PayloadRecord
+	10, // 9: windlass.snapshot.v1.OutcomeRecord.delivery:type_name -> windlass.snapshot.v1.DeliveryRecord
+	11, // 10: windlass.snapshot.v1.DeliveryRecord.log:type_name -> windlass.snapshot.v1.DeliveryAttemptRecord
+	13, // 11: windlass.snapshot.v1.SecretsRecord.list:type_name -> windlass.snapshot.v1.SecretRecord
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_fsm_snapshot_proto_init() }
@@ -1798,7 +2165,7 @@ func file_coordinator_fsm_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_fsm_snapshot_proto_rawDesc), len(file_coordinator_fsm_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

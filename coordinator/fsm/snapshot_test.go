@@ -135,15 +135,37 @@ func keyed(t testing.TB) *world {
 	return w
 }
 
+// hooked is a world with webhooks in every state, and secrets.
+func hooked(t testing.TB) *world {
+	w := ready(t)
+	w.ok(setFeature(command.FeatureAPI))
+	for n := 1; n <= 4; n++ {
+		w.ok(submit(n, func(s *command.Submit) {
+			s.CallbackUrl, s.CallbackBase = "https://example.com/hook", "https://windlass.example.com"
+		}))
+		w.ok(cancel(n, org1))
+	}
+	w.ok(recordDelivery(2, 1, 1, command.RecordDelivery_RETRY, func(r *command.RecordDelivery) {
+		r.Status, r.Error, r.Answer = 503, "the receiver answered 503", "busy"
+	}))
+	w.ok(recordDelivery(3, 1, 1, command.RecordDelivery_DELIVERED))
+	w.ok(recordDelivery(4, 1, 1, command.RecordDelivery_DISABLED))
+	w.ok(putSecret(1, org1))
+	w.ok(putSecret(2, org1, func(p *command.PutSecret) { p.Rotate, p.OverlapMs = true, 1000 }))
+	w.ok(putSecret(3, org2, func(p *command.PutSecret) { p.Automatic = true }))
+	return w
+}
+
 // TestGoldenSnapshot keeps version 1 readable: the files are never rewritten.
 func TestGoldenSnapshot(t *testing.T) {
 	// Of state.DigestVersion 3. When they change, that must be raised, or nodes of
 	// two versions would take each other for damaged.
-	golden(t, "v1.snapshot", populated, "cfd7fe346941d98571a15bfeb7e551a947dcb1538c359bfe8eec78a6ed788e0c")
-	golden(t, "v1-api.snapshot", organised, "d1a32b2b5697541dcde2a8404721f0b76e964c3868739c96ef7988cd6a640a86")
-	golden(t, "v1-paused.snapshot", heldBack, "92837e898ded7763833c5e004af00b02414e2eaeed0b6df611185bf6c5836db1")
-	golden(t, "v1-keys.snapshot", keyed, "9671213ec535d98082a2568b8d29675ed5579d6aab0ae8b8476ac2ab59e841be")
-	golden(t, "v1-archive.snapshot", segmented, "1fc5d0f144e75ba6f159c48063b257d46c1759a4946bcb8942b3e7fbd4ff9b7f")
+	golden(t, "v1.snapshot", populated, "028ac878ea0061b97985548b9652251434b0d873390fbb20cd709df849d305d4")
+	golden(t, "v1-api.snapshot", organised, "a85a75591bf713eca41b9a867b20412e6bf11d90e9f9e782c69b7aa7134de810")
+	golden(t, "v1-paused.snapshot", heldBack, "35033ca9a8e7a40027e405cf1e6761f94f9b9c81b108a37035d2c55be2b2b3fd")
+	golden(t, "v1-keys.snapshot", keyed, "1685d099a9e2bcfa6e9ffc4cbd5b8734d3ee45d186bae7734a3d2443eaf9598c")
+	golden(t, "v1-archive.snapshot", segmented, "514bd349de4cedcb85cfd333b0a01c52960f062453793ca65607745713b5cb1b")
+	golden(t, "v1-webhook.snapshot", hooked, "9c42dd431cffa5f63c8f0d774ecb37367a1fffa605929eb500a17e780eb26eec")
 }
 
 func golden(t *testing.T, name string, make func(testing.TB) *world, digest string) {
@@ -366,8 +388,9 @@ func TestEveryFieldIsKept(t *testing.T) {
 			"key":      &state.Key{Org: "o", Endpoint: "e", Key: "k"},
 			"job": &state.Job{
 				ID: job(1), Org: "o", Target: "e", Status: protocol.StatusInitializing, Priority: 1,
-				Lease: &state.Lease{}, Extra: &state.Extra{}, Outcome: &state.Outcome{},
+				Lease: &state.Lease{}, Extra: &state.Extra{}, Outcome: &state.Outcome{Delivery: &state.Delivery{State: protocol.DeliveryPending}},
 			},
+			"secrets": &state.Secrets{Org: "o"},
 			"segment": &state.Segment{Number: 1},
 			"org":     &state.Org{ID: "n", Weight: 1, Revision: 1},
 			"apiKey":  &state.APIKey{ID: key(1)},
@@ -377,7 +400,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 		b := state.NewBuilder()
 		for _, err := range []error{
 			b.Org(rows["org"].(*state.Org)), b.APIKey(rows["apiKey"].(*state.APIKey)), b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
-			b.Key(rows["key"].(*state.Key)), b.Segment(rows["segment"].(*state.Segment)), b.Job(rows["job"].(*state.Job)),
+			b.Key(rows["key"].(*state.Key)), b.Secrets(rows["secrets"].(*state.Secrets)), b.Segment(rows["segment"].(*state.Segment)), b.Job(rows["job"].(*state.Job)),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -395,7 +418,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 		"meta.Feature": true, // only a level that is supported is restored: TestNewerFeatureLevelIsNotRestored
 	}
 	seen := 0
-	for _, name := range []string{"org", "apiKey", "endpoint", "agent", "key", "segment", "job", "meta"} {
+	for _, name := range []string{"org", "apiKey", "endpoint", "agent", "key", "secrets", "segment", "job", "meta"} {
 		for _, path := range fieldPaths(name, reflect.TypeOf(build(func(map[string]any) {}).row(name)).Elem(), skip) {
 			seen++
 			w := build(func(rows map[string]any) { setField(t, reflect.ValueOf(rows[name]).Elem(), path) })
@@ -420,11 +443,12 @@ func TestEveryFieldIsKept(t *testing.T) {
 func (w *world) row(name string) any {
 	return map[string]any{
 		"endpoint": &state.Endpoint{}, "agent": &state.Agent{}, "key": &state.Key{}, "job": &state.Job{}, "meta": &state.Meta{},
-		"segment": &state.Segment{}, "org": &state.Org{}, "apiKey": &state.APIKey{},
+		"segment": &state.Segment{}, "org": &state.Org{}, "apiKey": &state.APIKey{}, "secrets": &state.Secrets{},
 	}[name]
 }
 
-// fieldPaths lists the leaf fields of a struct as paths of field numbers.
+// fieldPaths lists the leaf fields of a struct as paths of field numbers; those
+// of a list's elements too.
 func fieldPaths(name string, typ reflect.Type, skip map[string]bool) [][]int {
 	var out [][]int
 	for i := range typ.NumField() {
@@ -434,7 +458,7 @@ func fieldPaths(name string, typ reflect.Type, skip map[string]bool) [][]int {
 			continue
 		}
 		inner := f.Type
-		if inner.Kind() == reflect.Pointer {
+		if inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Struct {
 			inner = inner.Elem()
 		}
 		if inner.Kind() != reflect.Struct {
@@ -457,6 +481,10 @@ func setField(t *testing.T, v reflect.Value, path []int) {
 				f.Set(reflect.New(f.Type().Elem()))
 			}
 			f = f.Elem()
+		}
+		if f.Kind() == reflect.Slice {
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			f = f.Index(0)
 		}
 		setField(t, f, path[1:])
 		return
@@ -481,8 +509,6 @@ func setField(t *testing.T, v reflect.Value, path []int) {
 			e.SetString("x")
 		case reflect.Pointer:
 			e.Set(reflect.New(e.Type().Elem()))
-		case reflect.Struct:
-			e.Field(0).SetString("x")
 		}
 	default:
 		t.Fatalf("a field of kind %s needs a value here", f.Kind())

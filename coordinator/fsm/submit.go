@@ -110,7 +110,7 @@ func (s *step) newJob(c *command.Submit, e *state.Endpoint) *state.Job {
 		RetryTimeout: c.GetRetryTimeout(),
 	}
 	if len(c.GetTags()) > 0 || c.GetCallbackUrl() != "" || c.GetIdempotencyKey() != "" || len(c.GetS3Config()) > 0 {
-		j.Extra = &state.Extra{CallbackURL: c.GetCallbackUrl(), IdempotencyKey: c.GetIdempotencyKey(), S3Config: c.GetS3Config()}
+		j.Extra = &state.Extra{CallbackURL: c.GetCallbackUrl(), CallbackBase: c.GetCallbackBase(), IdempotencyKey: c.GetIdempotencyKey(), S3Config: c.GetS3Config()}
 		for _, t := range c.GetTags() {
 			j.Extra.Tags = append(j.Extra.Tags, state.Tag{Key: t.GetKey(), Value: t.GetValue()})
 		}

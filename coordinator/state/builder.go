@@ -23,7 +23,7 @@ type Builder struct {
 	rows    int
 	bytes   int64
 	ended   ended
-	last    struct{ org, apiKey, endpoint, agent, key, job []byte }
+	last    struct{ org, apiKey, endpoint, agent, key, secrets, job []byte }
 
 	segments []*Segment
 	apiKeys  []*APIKey
@@ -101,6 +101,15 @@ func (b *Builder) Key(k *Key) error {
 	}
 	b.bytes += k.Size()
 	return b.insert(tableKeys, k)
+}
+
+// Secrets adds an organisation's webhook secrets.
+func (b *Builder) Secrets(s *Secrets) error {
+	if err := ascend(&b.last.secrets, []byte(s.Org)); err != nil {
+		return fmt.Errorf("webhook secrets of %s %w", s.Org, err)
+	}
+	b.bytes += s.Size()
+	return b.insert(tableSecrets, s)
 }
 
 // Job adds a job.

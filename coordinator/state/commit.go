@@ -15,6 +15,7 @@ func (t *Txn) Commit(index uint64) Changes {
 	t.agents.write(db)
 	t.keys.write(db)
 	t.orgs.write(db)
+	t.secrets.write(db)
 	db.Commit()
 
 	t.meta.Index = index

@@ -39,6 +39,9 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 		d.agent(a)
 	}
 	v.Keys(func(k *Key) bool { d.key(k); return true })
+	for _, s := range v.AllSecrets() {
+		d.secrets(s)
+	}
 	d.number(uint64(len(v.segments)))
 	for _, g := range v.segments {
 		d.segment(g)
@@ -163,7 +166,7 @@ func (d *digest) job(j *Job) {
 		d.texts(l.Reason)
 	}
 	if x := j.Extra; d.flag(x != nil) {
-		d.texts(x.CallbackURL, x.IdempotencyKey)
+		d.texts(x.CallbackURL, x.CallbackBase, x.IdempotencyKey)
 		d.numbers(uint64(x.ReopenedMs), uint64(len(x.Tags)))
 		for _, t := range x.Tags {
 			d.texts(t.Key, t.Value)
@@ -188,6 +191,26 @@ func (d *digest) outcome(o *Outcome) {
 	d.bytes(o.Agent[:])
 	d.flag(o.Retryable)
 	d.flag(o.Reported)
+	if w := o.Delivery; d.flag(w != nil) {
+		d.numbers(uint64(w.State), uint64(w.Attempt), uint64(w.Tries), w.Index, uint64(w.NextMs), uint64(w.SinceMs), uint64(len(w.Log)))
+		for i := range w.Log {
+			a := &w.Log[i]
+			d.numbers(uint64(a.Attempt), uint64(a.Status), uint64(a.StartedMs), uint64(a.LatencyMs))
+			d.texts(a.Error, a.Answer)
+		}
+	}
+}
+
+func (d *digest) secrets(s *Secrets) {
+	d.text(s.Org)
+	d.number(uint64(len(s.List)))
+	for i := range s.List {
+		one := &s.List[i]
+		d.bytes(one.ID[:])
+		d.bytes(one.Key)
+		d.numbers(uint64(one.CreatedMs), uint64(one.ExpiresMs))
+		d.flag(one.Automatic)
+	}
 }
 
 // org and apiKey begin with what no endpoint begins with: a state without such

@@ -71,6 +71,7 @@ type Lease struct {
 type Extra struct {
 	Tags           []Tag // sorted by key
 	CallbackURL    string
+	CallbackBase   string // base of URLs in the webhook, as the submitter reached us
 	IdempotencyKey string
 	// ReopenedMs is when the newest run began, if not with the submit: the ttl
 	// counts from it.
@@ -108,6 +109,8 @@ type Outcome struct {
 	// Reported is set when the attempt's agent wrote this outcome; only then a
 	// repeated Finish of it is answered as done.
 	Reported bool
+	// Delivery is the webhook that tells this end; nil without one.
+	Delivery *Delivery
 }
 
 // Facts is what an attempt measured, as carried by its Finish.

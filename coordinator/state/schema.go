@@ -15,6 +15,7 @@ const (
 	tableAgents    = "agents"
 	tableKeys      = "idempotency"
 	tableOrgs      = "orgs"
+	tableSecrets   = "secrets"
 
 	indexID      = "id"
 	indexExpires = "expires"
@@ -42,6 +43,7 @@ func newTables() *memdb.MemDB {
 		tableEndpoints: table(tableEndpoints, endpointIndex{}),
 		tableAgents:    table(tableAgents, agentIndex{}),
 		tableOrgs:      table(tableOrgs, orgIndex{}),
+		tableSecrets:   table(tableSecrets, secretsIndex{}),
 		tableKeys:      keys,
 	}})
 	if err != nil {

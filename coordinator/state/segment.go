@@ -37,16 +37,25 @@ func (g *Segment) Covers(id protocol.JobID) bool {
 // list is the view's: it must not be changed.
 func (v *View) Segments() []*Segment { return v.segments }
 
-// Ended returns how many jobs of the table are terminal, and their bytes.
+// Ended returns how many jobs of the table are terminal and may leave it, and
+// their bytes.
 func (v *View) Ended() (jobs int, size int64) { return v.ended.jobs, v.ended.bytes }
+
+// Owed returns how many ended jobs have a webhook that is still to be delivered.
+func (v *View) Owed() int { return v.ended.owed }
 
 // ended sums up the terminal rows. It is derived from the jobs.
 type ended struct {
 	jobs  int
 	bytes int64
+	owed  int // not part of the others
 }
 
 func (e *ended) count(j *Job, sign int) {
+	if j.Owes() {
+		e.owed += sign
+		return
+	}
 	e.jobs += sign
 	e.bytes += int64(sign) * j.Size()
 }

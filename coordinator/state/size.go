@@ -16,6 +16,10 @@ const (
 	orgOverhead      = 512
 	apiKeyOverhead   = 512
 	documentOverhead = 1024 // one revision, decoded
+	deliveryOverhead = 64
+	attemptOverhead  = 64
+	secretsOverhead  = 512
+	secretOverhead   = 128
 )
 
 // Size returns the bytes that the row counts for.
@@ -25,14 +29,34 @@ func (j *Job) Size() int64 {
 		n += leaseOverhead + len(j.Lease.Reason)
 	}
 	if x := j.Extra; x != nil {
-		n += extraOverhead + len(x.CallbackURL) + len(x.IdempotencyKey) + len(x.S3Config) + x.Checkpoint.size()
+		n += extraOverhead + len(x.CallbackURL) + len(x.CallbackBase) + len(x.IdempotencyKey) + len(x.S3Config) + x.Checkpoint.size()
 		for _, t := range x.Tags {
 			n += tagOverhead + len(t.Key) + len(t.Value)
 		}
 	}
 	if o := j.Outcome; o != nil {
 		n += outcomeOverhead + o.Output.size() + o.Logs.size() + o.Chunks.size() +
-			len(o.ErrCode) + len(o.ErrMessage) + len(o.ErrDetails) + len(o.Partial) + len(o.Facts)
+			len(o.ErrCode) + len(o.ErrMessage) + len(o.ErrDetails) + len(o.Partial) + len(o.Facts) + o.Delivery.size()
+	}
+	return int64(n)
+}
+
+func (d *Delivery) size() int {
+	if d == nil {
+		return 0
+	}
+	n := deliveryOverhead
+	for i := range d.Log {
+		n += attemptOverhead + len(d.Log[i].Error) + len(d.Log[i].Answer)
+	}
+	return n
+}
+
+// Size returns the bytes that the row counts for.
+func (s *Secrets) Size() int64 {
+	n := secretsOverhead + 2*len(s.Org)
+	for i := range s.List {
+		n += secretOverhead + len(s.List[i].Key)
 	}
 	return int64(n)
 }

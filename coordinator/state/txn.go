@@ -27,6 +27,7 @@ type Txn struct {
 	agents    table[protocol.AgentID, Agent]
 	keys      table[keyID, Key]
 	orgs      table[string, Org]
+	secrets   table[string, Secrets]
 	order     []announced
 }
 
@@ -51,6 +52,7 @@ func (s *Store) Begin() *Txn {
 	t.agents.reset(tableAgents)
 	t.keys.reset(tableKeys)
 	t.orgs.reset(tableOrgs)
+	t.secrets.reset(tableSecrets)
 	t.order = t.order[:0]
 	return t
 }
