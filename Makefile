@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo cluster gate build test check verify bench bench-peers test-clients chaos chaos-quick sim teeth compat soak gen fmt lint race vet nvml clean
+.PHONY: demo cluster gate build test check verify bench bench-peers test-clients chaos chaos-quick nft sim teeth compat soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -55,13 +55,17 @@ bin/windlass-chaos: FORCE # the same program with the failpoints of the tag chao
 
 FORCE:
 
-chaos: bin/windlass-chaos ## the faults of docs/failure-model.md with real processes
+nft: # the kernel's network for chaos where this machine can have it; without, a proxy is used
+	@command -v nft >/dev/null && command -v ip >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && apt-get install -y -q nftables iproute2; } || echo "no nftables here: chaos uses a proxy"
+
+chaos: bin/windlass-chaos nft ## the faults of docs/failure-model.md with real processes
 	go run ./scripts/chaos -set all
 
-chaos-quick: bin/windlass-chaos # those that fit into three minutes
+chaos-quick: bin/windlass-chaos nft # those that fit into three minutes
 	go run ./scripts/chaos -set quick
 
-soak: bin/windlass-chaos ## the same for SOAK (8h), in another order each round
+soak: bin/windlass-chaos nft ## the same for SOAK (8h), in another order each round
 	go run ./scripts/chaos -set all -soak $(or $(SOAK),8h)
 
 compat: ## this version and the one before in one cluster, rolling, under load

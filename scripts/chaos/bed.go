@@ -242,6 +242,14 @@ func (p *proc) signal(s syscall.Signal) error {
 	return p.cmd.Process.Signal(s)
 }
 
+// killed reports whether the newest process, which has ended, was ended by kill -9.
+func (p *proc) killed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
 // kill is kill -9, and waits until the process is gone.
 func (p *proc) kill() {
 	if p.signal(syscall.SIGKILL) == nil {

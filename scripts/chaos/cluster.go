@@ -11,22 +11,30 @@ import (
 	"windlass/scripts/chaos/record"
 )
 
-// episode is one fault in a cluster of three under load.
+// episode is one fault in a cluster under load.
 type episode struct {
 	name  string
 	quick bool
 	run   func(context.Context, *arena) error
 }
 
-// arena is a cluster of three with agents and load.
+// arena is a cluster with agents and load.
 type arena struct {
 	*bed
 	load *load
 	name string // of the episode that runs
 }
 
-// episodes are in the order of the catalogue of faults, F1 to F35.
-func episodes() []episode {
+// episodes are those of a cluster of so many, in the order of the catalogue of
+// faults, F1 to F35.
+func episodes(coordinators int) []episode {
+	if coordinators == 5 {
+		return []episode{
+			{"two-of-five-kill", false, killTwo},
+			{"minority-of-five", false, minorityOfFive},
+			{"bridge-of-five", false, bridgeOfFive},
+		}
+	}
 	return []episode{
 		{"leader-kill", true, leaderKill},
 		{"leader-kill-before-store", false, killAt("store.before")},
@@ -65,6 +73,7 @@ func episodes() []episode {
 		{"same-key", true, sameKey},
 		{"emfile", false, noFiles},
 		{"cpu-quota", false, noProcessor},
+		{"oom-kill", false, noMemory},
 	}
 }
 
@@ -78,11 +87,12 @@ const (
 // cooldown is how long load goes on after a fault was healed.
 const cooldown = time.Second
 
-// cluster runs faults, one after the other, in one cluster under one load, and
-// records one history. While it does, one agent is stopped past its leases.
+// cluster runs the faults of a cluster of this size, one after the other, in one
+// cluster under one load, and records one history. While it does, one agent is
+// stopped past its leases.
 func cluster(ctx context.Context, b *bed) error {
 	for _, n := range b.nodes {
-		if err := n.strike("snapshot.entries", snapshotEntries); err != nil {
+		if err := errors.Join(n.strike("snapshot.entries", snapshotEntries), n.strike("log.segment", segmentBytes)); err != nil {
 			return err
 		}
 	}
@@ -120,6 +130,9 @@ func cluster(ctx context.Context, b *bed) error {
 // was away needs one.
 const snapshotEntries = "256"
 
+// segmentBytes make a segment of the log end every few seconds as well.
+const segmentBytes = "131072"
+
 // clusterAgents are enough that two serve the load while one is stopped.
 const clusterAgents = 3
 
@@ -128,7 +141,7 @@ const clusterAgents = 3
 func (b *bed) chosen(ctx context.Context) []episode {
 	o, _ := ctx.Value(planKey{}).(options)
 	var out []episode
-	for _, e := range episodes() {
+	for _, e := range episodes(len(b.nodes)) {
 		if o.episodes != "" && listed(o.episodes, e.name) || o.episodes == "" && (e.quick || o.set == "all") {
 			out = append(out, e)
 		}
@@ -164,6 +177,12 @@ func (a *arena) leaderAnd(ctx context.Context) (*node, []*node, error) {
 		return nil, nil, err
 	}
 	return n, a.others(n), nil
+}
+
+// leading is who leads.
+func (a *arena) leading(ctx context.Context) (*node, error) {
+	n, _, err := a.leaderAnd(ctx)
+	return n, err
 }
 
 // follower is one of those that do not lead.

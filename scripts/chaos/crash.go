@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -40,17 +41,13 @@ func killAt(point string) func(context.Context, *arena) error {
 		if err != nil {
 			return err
 		}
-		if err := n.strike(point, "kill"); err != nil {
+		fault := a.inject(a.ofNodes(killLimit, n))
+		defer fault.over()
+		if err := errors.Join(n.strike(point, "kill"), gone(ctx, n, healTime)); err != nil {
 			return err
 		}
-		if err := gone(ctx, n, healTime); err != nil {
-			return err
-		}
-		over, err := a.outage(ctx, a.ofNodes(killLimit, n), func() error { return nil })
-		over()
-		if err != nil {
-			return err
-		}
+		fault.measure(ctx)
+		fault.over()
 		return n.start(ctx)
 	}
 }

@@ -165,35 +165,41 @@ func (b *bed) hit(name string, targets ...string) {
 // probePace is how often a submit is begun while an outage is measured.
 const probePace = 50 * time.Millisecond
 
-// outage injects a fault and keeps submitting, at every coordinator in turn,
-// until one is acknowledged that began after it.
+// outage injects a fault and measures for how long nobody serves.
 func (b *bed) outage(ctx context.Context, f record.Fault, inject func() error) (over func(), err error) {
-	done := make(chan struct{})
-	var first sync.Once
-	var probes sync.WaitGroup
 	fault := b.inject(f)
 	if err := inject(); err != nil {
 		return fault.over, err
 	}
-	fault.f.Struck = record.Now()
-	c := &caller{b: b, name: "probe"}
+	fault.measure(ctx)
+	return fault.over, nil
+}
+
+// measure begins when a fault is wholly in force: it keeps submitting, at every
+// coordinator in turn, until one is acknowledged that began after that. The
+// checker says how long it was.
+func (i *injection) measure(ctx context.Context) {
+	i.f.Struck = record.Now()
+	done := make(chan struct{})
+	var first sync.Once
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	c := &caller{b: i.b, name: "probe"}
 	ctx, cancel := context.WithTimeout(ctx, outageTime)
 	defer cancel()
 	tick := time.NewTicker(probePace)
 	defer tick.Stop()
-	for i := 0; ; i++ {
+	for n := 0; ; n++ {
 		probes.Go(func() {
-			if c.submit(ctx, b.nodes[i%len(b.nodes)], b.newOrder(0)).Outcome == record.OK {
+			if c.submit(ctx, i.b.nodes[n%len(i.b.nodes)], i.b.newOrder(0)).Outcome == record.OK {
 				first.Do(func() { close(done) })
 			}
 		})
 		select {
 		case <-done:
-			probes.Wait()
-			return fault.over, nil
+			return
 		case <-ctx.Done():
-			probes.Wait()
-			return fault.over, nil // the checker says how long it was
+			return
 		case <-tick.C:
 		}
 	}

@@ -39,6 +39,8 @@ func scenarios() []scenario {
 		{"reply-lost", 1, true, replyLost},
 		{"clients-leave", 1, true, clientsLeave},
 		{"disk-full", 1, false, diskFull},
+		{"disk-full-one", 3, false, diskFullOne},
+		{"disk-full-snapshot", 3, false, diskFullSnapshot},
 		{"strict-order", 1, true, strictOrder},
 		{"power-loss", 3, false, powerLoss},
 		{"overload", 3, false, overload},
@@ -47,6 +49,7 @@ func scenarios() []scenario {
 		{"agent-paused", 1, false, agentPaused},
 		{"assignment-delayed", 1, false, assignmentDelayed},
 		{"bad-runtimes", 1, false, badRuntimes},
+		{"five", 5, false, cluster},
 	}
 }
 

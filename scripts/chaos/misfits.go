@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"windlass/protocol"
@@ -83,89 +81,6 @@ func sendAndLeave(addr, request string) error {
 	}
 	return c.(*net.TCPConn).SetLinger(0) // leave by reset, without a goodbye
 }
-
-// diskFull: the disk under the coordinator fills up. It stops acknowledging and
-// exits with a clear line; with space it starts again and nothing is gone.
-func diskFull(ctx context.Context, b *bed) error {
-	n := b.nodes[0]
-	if err := os.Mkdir(n.data, 0o700); err != nil {
-		return err
-	}
-	limited, err := smallDisk(n.data)
-	if err != nil {
-		return err
-	}
-	defer limited.release()
-	if err := b.startAll(ctx); err != nil {
-		return err
-	}
-	if err := b.fill(ctx, n); err != nil {
-		return err
-	}
-	log, err := os.ReadFile(n.log)
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(string(log), "no space left") && !strings.Contains(string(log), "file too large") {
-		return errors.New("the coordinator's log does not say that the disk is full")
-	}
-	if err := limited.grow(); err != nil {
-		return err
-	}
-	if err := n.start(ctx); err != nil {
-		return err
-	}
-	if _, err := b.startAgent("agent-1", 2); err != nil {
-		return err
-	}
-	return b.settle(ctx)
-}
-
-// fill submits large jobs until a coordinator's disk is full and it has ended.
-func (b *bed) fill(ctx context.Context, n *node) error {
-	short, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stopped := make(chan struct{})
-	c := &caller{b: b, name: "filler"}
-	go func() {
-		defer close(stopped)
-		for short.Err() == nil {
-			o := b.newOrder(0)
-			o.task.Mode = strings.Repeat("x", 12<<10)
-			_ = c.submit(short, n, o)
-		}
-	}()
-	over := b.fault(record.Fault{Name: "disk-full", Target: []string{n.name}})
-	defer over()
-	select {
-	case <-ctx.Done():
-		cancel()
-		<-stopped
-		return errors.New(n.name + " did not exit on a full disk")
-	case <-n.over():
-	}
-	cancel()
-	<-stopped
-	return nil
-}
-
-// disk is a small file system for the coordinator's data.
-type disk struct{ dir string }
-
-// smallDisk mounts a tmpfs that a raft log segment barely fits. It needs root,
-// as CI has; without it the scenario says so and fails.
-func smallDisk(dir string) (*disk, error) {
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=80m"); err != nil {
-		return nil, fmt.Errorf("cannot mount a small disk: %w; run as root", err)
-	}
-	return &disk{dir: dir}, nil
-}
-
-func (d *disk) grow() error {
-	return syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, "size=1g")
-}
-
-func (d *disk) release() { _ = syscall.Unmount(d.dir, syscall.MNT_DETACH) }
 
 // badRuntimes: runtimes that exit at start, crash, print garbage, flood their
 // log, hang: each job fails with what happened, and good jobs go on.

@@ -194,7 +194,7 @@ func (h *History) event(line []byte) error {
 		h.Stalls = append(h.Stalls, *e.Stall)
 	case e.Settled:
 		h.Settled = true
-	case e.EndedAt > 0:
+	case e.EndedAt > 0 && h.EndedAt == 0: // a scenario may begin before its bed does
 		h.EndedAt = e.EndedAt
 	case e.QueueLimit > 0:
 		h.QueueLimit = e.QueueLimit
