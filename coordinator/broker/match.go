@@ -132,6 +132,8 @@ func (e *endpoint) closed() string {
 		return "the endpoint is paused"
 	case e.row.Doc.MaxRunning > 0 && e.running >= e.row.Doc.MaxRunning:
 		return "the endpoint is at its maxRunning"
+	case e.org.row != nil && e.org.row.MaxRunning > 0 && e.org.running >= int(e.org.row.MaxRunning):
+		return "the organisation is at its maxRunning"
 	}
 	return ""
 }
@@ -193,7 +195,7 @@ func (t *term) grant(it queue.Item, e *endpoint, a *agent, reason string) *grant
 	g := &grant{item: it, endpoint: e, agent: a, incarnation: a.row.Incarnation, revision: e.row.Revision, reason: reason}
 	t.grants[it.Job] = g
 	a.grants = append(a.grants, g)
-	e.running++
+	e.runs(1)
 	a.useWarm(e)
 	t.reseat(a)
 	return g
@@ -205,7 +207,7 @@ func (t *term) dropGrant(g *grant) {
 	if i := slices.Index(g.agent.grants, g); i >= 0 {
 		g.agent.grants = slices.Delete(g.agent.grants, i, i+1)
 	}
-	g.endpoint.running--
+	g.endpoint.runs(-1)
 	t.reseat(g.agent)
 }
 

@@ -74,7 +74,7 @@ func (t *term) fuse(s *command.Submit, e *endpoint) *grant {
 	if !ok || t.betterInFlight(a, s.GetPriority()) {
 		return nil
 	}
-	it := queue.Item{Job: protocol.JobID(s.GetJob()), Org: e.org, Endpoint: e.number}
+	it := queue.Item{Job: protocol.JobID(s.GetJob()), Org: e.org.number, Endpoint: e.number}
 	if _, queued := t.queue.Get(it.Job); queued || t.grants[it.Job] != nil || t.leases[it.Job] != nil {
 		return nil // the same submit again
 	}

@@ -16,12 +16,20 @@ type endpointKey struct{ org, id string }
 type endpoint struct {
 	key    endpointKey
 	number queue.Endpoint
-	org    queue.Org
+	org    *org
 
 	row     *state.Endpoint // nil when it does not exist
 	running int             // leases and grants that are not finishing
 	unfused [protocol.Priorities + 1]int
 	warm    idleHeap // idle agents with a free warm instance of the newest revision
+}
+
+// org is one organisation: what its jobs share and are limited by.
+type org struct {
+	number queue.Org
+
+	row     *state.Org // nil: the defaults
+	running int        // leases and grants that are not finishing, of all its endpoints
 }
 
 // agent is what the leader knows of one agent.
@@ -97,13 +105,26 @@ func (t *term) endpoint(org, id string) *endpoint {
 	return e
 }
 
-func (t *term) org(name string) queue.Org {
-	no, ok := t.orgs[name]
-	if !ok {
-		no = queue.Org(len(t.orgs))
-		t.orgs[name] = no
+func (t *term) org(name string) *org {
+	o := t.orgs[name]
+	if o == nil {
+		o = &org{number: queue.Org(len(t.orgs))}
+		t.orgs[name] = o
 	}
-	return no
+	return o
+}
+
+// runs changes how many jobs of an endpoint, and so of its organisation, run.
+func (e *endpoint) runs(by int) {
+	e.running += by
+	e.org.running += by
+}
+
+// applyOrg takes in the weight and the limits of an organisation.
+func (t *term) applyOrg(row *state.Org) {
+	o := t.org(row.ID)
+	o.row = row
+	t.queue.SetWeight(o.number, row.Weight)
 }
 
 func (t *term) agent(id protocol.AgentID) *agent {
@@ -120,7 +141,7 @@ func (t *term) item(j *state.Job) queue.Item {
 	e := t.endpoint(j.Org, j.Target)
 	return queue.Item{
 		Job: j.ID, Seq: j.Seq, NotBeforeMs: j.NotBeforeMs, ExpireMs: j.ExpiresAtMs(), Attempt: j.Attempt,
-		Org: e.org, Endpoint: e.number, Priority: j.Priority,
+		Org: e.org.number, Endpoint: e.number, Priority: j.Priority,
 	}
 }
 
@@ -137,6 +158,7 @@ func (t *term) apply(c *state.Change) {
 	case c.Agent != nil:
 		t.applyAgent(c.Agent)
 	case c.Org != nil:
+		t.applyOrg(c.Org)
 	default:
 		t.queue.Remove(c.Evicted)
 	}
@@ -190,7 +212,7 @@ func (t *term) addLease(j *state.Job, now int64) *lease {
 	l.acked = l.sent
 	t.leases[j.ID] = l
 	a.leases = append(a.leases, l)
-	e.running++
+	e.runs(1)
 	t.expiry.push(l)
 	t.reseat(a)
 	return l
@@ -215,7 +237,7 @@ func (t *term) endLease(l *lease, after *state.Job) {
 		a.leases = slices.Delete(a.leases, i, i+1)
 	}
 	if !l.finishing {
-		l.endpoint.running--
+		l.endpoint.runs(-1)
 	}
 	switch {
 	case !l.stated || l.finishing || a.waiter == nil:
@@ -238,9 +260,9 @@ func (t *term) setFinishing(l *lease, finishing bool) {
 	}
 	l.finishing = finishing
 	if finishing {
-		l.endpoint.running--
+		l.endpoint.runs(-1)
 	} else {
-		l.endpoint.running++
+		l.endpoint.runs(1)
 	}
 	t.reseat(l.agent)
 }

@@ -30,7 +30,7 @@ type term struct {
 	queue     *queue.Queue
 	endpoints map[endpointKey]*endpoint
 	byNumber  []*endpoint
-	orgs      map[string]queue.Org
+	orgs      map[string]*org
 	agents    map[protocol.AgentID]*agent
 	roster    []*agent // the same in the order in which they were met: no step depends on a map's order
 	classes   []*class
@@ -67,7 +67,7 @@ func newTerm(cfg Config, now func() int64, draw func(n int64) int64) *term {
 		cfg: cfg, now: now, draw: draw, ended: make(chan struct{}),
 		queue:     queue.New(),
 		endpoints: make(map[endpointKey]*endpoint),
-		orgs:      make(map[string]queue.Org),
+		orgs:      make(map[string]*org),
 		agents:    make(map[protocol.AgentID]*agent),
 		leases:    make(map[protocol.JobID]*lease),
 		grants:    make(map[protocol.JobID]*grant),
@@ -88,6 +88,9 @@ func (t *term) build() error {
 	view := t.cfg.Store.View()
 	t.index = view.Index()
 	now := t.now()
+	for _, o := range view.Orgs() {
+		t.applyOrg(o)
+	}
 	for _, e := range view.Endpoints("") {
 		t.endpoint(e.Org, e.ID).row = e
 	}
