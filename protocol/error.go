@@ -12,6 +12,7 @@ const (
 	CodeTooLarge          Code = "PAYLOAD_TOO_LARGE"
 	CodeUnauthorized      Code = "UNAUTHORIZED"
 	CodeAccessDenied      Code = "ACCESS_DENIED"
+	CodeCredits           Code = "INSUFFICIENT_CREDITS"
 	CodeNotFound          Code = "NOT_FOUND"
 	CodeMethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
 	CodeJobNotFound       Code = "JOB_NOT_FOUND"
@@ -64,6 +65,8 @@ func (c Code) HTTPStatus() int {
 		return 400
 	case CodeUnauthorized:
 		return 401
+	case CodeCredits:
+		return 402
 	case CodeAccessDenied:
 		return 403
 	case CodeNotFound, CodeJobNotFound, CodeEndpointNotFound, CodeOrgNotFound, CodeKeyNotFound:

@@ -14,9 +14,15 @@ type Org struct {
 	Revision     uint64  `json:"revision,omitempty"` // set by the server; sent back on update it must match
 }
 
-// Credits is the money of an organisation, in nano-units.
+// Credits is the money of an organisation.
 type Credits struct {
-	Enabled  bool  `json:"enabled"`  // else its jobs cost nothing
-	Balance  int64 `json:"balance"`  // set by the server
-	Reserved int64 `json:"reserved"` // set by the server: of the balance, for jobs that have not ended
+	Enabled  bool  `json:"enabled"`  // else nothing is asked of its jobs
+	Balance  Money `json:"balance"`  // set by grants and by what jobs cost
+	Reserved Money `json:"reserved"` // set by the server: of the balance, for jobs that have not ended
+}
+
+// CreditGrant is the body of POST /v2/orgs/{id}/credits. With an idempotency key
+// (header) the same grant has its effect once.
+type CreditGrant struct {
+	Amount Money `json:"amount"` // negative takes away
 }

@@ -36,6 +36,10 @@ func (s *Server) retryJob(c *call) error {
 		}
 		// The run is named, so that the command has its effect once.
 		reopen := &command.Reopen{Job: row.ID[:], Org: row.Org, ExpectRun: row.Run}
+		view := s.deps.Store.View()
+		if e := view.Endpoint(row.Org, row.Target); e != nil {
+			reopen.Reserve = s.reserve(view, e, row.ExecutionMs)
+		}
 		return &command.Command{Op: &command.Command_Reopen{Reopen: reopen}}, nil
 	})
 }

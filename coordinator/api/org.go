@@ -167,6 +167,8 @@ func orgOf(o *state.Org) protocol.Org {
 	return protocol.Org{
 		ID: o.ID, Name: o.Name, Weight: int(o.Weight), QueueLimit: int(o.QueueLimit), MaxRunning: int(o.MaxRunning),
 		StorageQuota: o.StorageQuota, CreatedAt: protocol.Time(o.CreatedMs), Revision: o.Revision,
-		Credits: protocol.Credits{Enabled: o.Credits.Enabled, Balance: o.Credits.Balance, Reserved: o.Credits.Reserved},
+		Credits: protocol.Credits{
+			Enabled: o.Credits.Enabled, Balance: protocol.Money(o.Credits.Balance), Reserved: protocol.Money(o.Credits.Reserved),
+		},
 	}
 }

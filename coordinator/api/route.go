@@ -89,6 +89,7 @@ func (s *Server) routes() []*route {
 		{"POST", "/v2/orgs", "createOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.createOrg},
 		{"GET", "/v2/orgs/{id}", "getOrg", auth.JobsRead, rateNone, noBody, bodyTime, s.getOrg},
 		{"PUT", "/v2/orgs/{id}", "putOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.putOrg},
+		{"POST", "/v2/orgs/{id}/credits", "grantCredits", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.grantCredits},
 		{"DELETE", "/v2/orgs/{id}", "deleteOrg", auth.ClusterAdmin, rateNone, smallBody, bodyTime, s.deleteOrg},
 		{"GET", "/v2/cluster", "clusterStatus", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterStatus},
 		{"GET", "/v2/cluster/members", "clusterMembers", auth.ClusterAdmin, rateNone, noBody, bodyTime, s.clusterMembers},

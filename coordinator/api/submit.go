@@ -58,7 +58,7 @@ func (s *Server) submit(c *call) error {
 		return uncertain(err, id)
 	}
 	if res.Code != "" {
-		return s.refusedSubmit(res, endpoint)
+		return s.refusedSubmit(res, endpoint, cmd.GetReserve())
 	}
 	return s.submitted(c, res, endpoint, in)
 }
@@ -78,6 +78,7 @@ func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submi
 		RetryTimeout: policy.RetryTimeout,
 		QueueLimit:   s.deps.QueueLimit,
 	}
+	cmd.Reserve = s.reserve(s.deps.Store.View(), e, cmd.ExecutionMs)
 	if policy.MaxAttempts > 0 {
 		cmd.MaxAttempts = uint32(policy.MaxAttempts)
 	}
@@ -160,11 +161,13 @@ func (s *Server) submitted(c *call, res command.Result, e *state.Endpoint, in *s
 	return c.json(&out)
 }
 
-func (s *Server) refusedSubmit(res command.Result, e *state.Endpoint) error {
+func (s *Server) refusedSubmit(res command.Result, e *state.Endpoint, reserve int64) error {
 	err := refused(res)
 	switch res.Code {
 	case protocol.CodeQueueFull:
 		s.addQueue(err, res, e)
+	case protocol.CodeCredits:
+		return tooFewCredits(err, res.Count, reserve)
 	case protocol.CodeEndpointNotFound:
 		return endpointNotFound(e.ID)
 	case protocol.CodeIdempotencyReused:

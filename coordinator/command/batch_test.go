@@ -89,8 +89,13 @@ func samples() map[string]*Command {
 			Id: id(7), Org: "org_acme", Name: "ci", Permissions: []string{"endpoints:execute", "jobs:read"},
 			Endpoints: []string{"ep_a", "ep_b"}, Hash: hash(), ExpiresMs: 1_800_000_000_000,
 		}}},
-		"rotate_key": {Op: &Command_RotateKey{RotateKey: &RotateKey{Id: id(7), Org: "org_acme", Hash: hash(), ExpectHash: hash(), OverlapMs: 60_000}}},
-		"revoke_key": {Op: &Command_RevokeKey{RevokeKey: &RevokeKey{Id: id(7), Org: "org_acme"}}},
+		"rotate_key":    {Op: &Command_RotateKey{RotateKey: &RotateKey{Id: id(7), Org: "org_acme", Hash: hash(), ExpectHash: hash(), OverlapMs: 60_000}}},
+		"revoke_key":    {Op: &Command_RevokeKey{RevokeKey: &RevokeKey{Id: id(7), Org: "org_acme"}}},
+		"grant_credits": {Op: &Command_GrantCredits{GrantCredits: &GrantCredits{Org: "org_acme", Id: id(5), Amount: 25_000_000_000}}},
+		"submit_reserve": {Op: &Command_Submit{Submit: &Submit{
+			Job: id(1), Org: "org_acme", Endpoint: "ep_echo", Priority: 3, Input: inline(`{}`), Reserve: 240_000_000,
+		}}},
+		"reopen_reserve": {Op: &Command_Reopen{Reopen: &Reopen{Job: id(1), Org: "org_acme", ExpectRun: 2, Reserve: 240_000_000}}},
 		"archive": {Op: &Command_Archive{Archive: &Archive{
 			Number: 9, Replaces: []uint64{7, 8}, Jobs: []*Archived{{Job: id(1), Index: 40}, {Job: id(4), Index: 41}},
 			Segment: &Segment{
@@ -337,6 +342,7 @@ func TestInvalidCommandsAreRefused(t *testing.T) {
 	cases["no record"] = func(m map[string]*Command) *Command { m["recall"].GetRecall().Record = nil; return m["recall"] }
 	invalidAccess(cases)
 	maps.Copy(cases, invalidWebhooks())
+	maps.Copy(cases, invalidCredits())
 	for name, make := range cases {
 		c := make(samples())
 		if _, err := Marshal(clock, []*Command{c}); !errors.Is(err, ErrInvalid) {

@@ -39,7 +39,7 @@ func Check(c *Command) error {
 	case *Command_Cancel:
 		err = cmp.Or(checkText(op.Cancel.GetOrg()), checkIDs("job", op.Cancel.GetJob()))
 	case *Command_Reopen:
-		err = cmp.Or(checkText(op.Reopen.GetOrg()), checkIDs("job", op.Reopen.GetJob()))
+		err = cmp.Or(checkText(op.Reopen.GetOrg()), checkIDs("job", op.Reopen.GetJob()), checkReserve(op.Reopen.GetReserve()))
 	case *Command_Register:
 		err = checkRegister(op.Register)
 	case *Command_Adopt:
@@ -61,6 +61,8 @@ func Check(c *Command) error {
 		}
 	case *Command_PutOrg:
 		err = checkPutOrg(op.PutOrg)
+	case *Command_GrantCredits:
+		err = checkGrant(op.GrantCredits)
 	case *Command_DeleteOrg:
 		err = checkNames("organisation", op.DeleteOrg.GetId())
 	case *Command_CreateKey:
@@ -118,7 +120,7 @@ func checkSubmit(s *Submit) error {
 			return err
 		}
 	}
-	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetCallbackBase(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()))
+	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetCallbackBase(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()), checkReserve(s.GetReserve()))
 }
 
 func checkFinish(f *Finish) error {
@@ -255,6 +257,8 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.SetFeature)
 	case *Command_PutOrg:
 		return anyUnknown(op.PutOrg)
+	case *Command_GrantCredits:
+		return anyUnknown(op.GrantCredits)
 	case *Command_DeleteOrg:
 		return anyUnknown(op.DeleteOrg)
 	case *Command_CreateKey:

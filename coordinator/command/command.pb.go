@@ -133,7 +133,7 @@ func (x RecordDelivery_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordDelivery_Outcome.Descriptor instead.
 func (RecordDelivery_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36, 0}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37, 0}
 }
 
 type Batch struct {
@@ -212,6 +212,7 @@ type Command struct {
 	//	*Command_DropSecret
 	//	*Command_RecordDelivery
 	//	*Command_Redeliver
+	//	*Command_GrantCredits
 	//	*Command_Checkpoint
 	//	*Command_SetFeature
 	//	*Command_PutOrg
@@ -445,6 +446,15 @@ func (x *Command) GetRedeliver() *Redeliver {
 	return nil
 }
 
+func (x *Command) GetGrantCredits() *GrantCredits {
+	if x != nil {
+		if x, ok := x.Op.(*Command_GrantCredits); ok {
+			return x.GrantCredits
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetCheckpoint() *Checkpoint {
 	if x != nil {
 		if x, ok := x.Op.(*Command_Checkpoint); ok {
@@ -628,6 +638,10 @@ type Command_Redeliver struct {
 	Redeliver *Redeliver `protobuf:"bytes,43,opt,name=redeliver,proto3,oneof"`
 }
 
+type Command_GrantCredits struct {
+	GrantCredits *GrantCredits `protobuf:"bytes,60,opt,name=grant_credits,json=grantCredits,proto3,oneof"`
+}
+
 type Command_Checkpoint struct {
 	Checkpoint *Checkpoint `protobuf:"bytes,14,opt,name=checkpoint,proto3,oneof"`
 }
@@ -711,6 +725,8 @@ func (*Command_DropSecret) isCommand_Op() {}
 func (*Command_RecordDelivery) isCommand_Op() {}
 
 func (*Command_Redeliver) isCommand_Op() {}
+
+func (*Command_GrantCredits) isCommand_Op() {}
 
 func (*Command_Checkpoint) isCommand_Op() {}
 
@@ -917,6 +933,7 @@ type Submit struct {
 	MaxLosses      uint32                 `protobuf:"varint,13,opt,name=max_losses,json=maxLosses,proto3" json:"max_losses,omitempty"`
 	QueueLimit     uint32                 `protobuf:"varint,14,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"` // of the organisation; 0 is the default
 	RetryTimeout   bool                   `protobuf:"varint,15,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
+	Reserve        int64                  `protobuf:"varint,60,opt,name=reserve,proto3" json:"reserve,omitempty"`                              // nano-units that the organisation must have, if it pays with credits
 	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`             // JSON object for the handler; it holds a secret
 	CallbackBase   string                 `protobuf:"bytes,40,opt,name=callback_base,json=callbackBase,proto3" json:"callback_base,omitempty"` // with callback_url: base of URLs in the webhook
 	unknownFields  protoimpl.UnknownFields
@@ -1056,6 +1073,13 @@ func (x *Submit) GetRetryTimeout() bool {
 		return x.RetryTimeout
 	}
 	return false
+}
+
+func (x *Submit) GetReserve() int64 {
+	if x != nil {
+		return x.Reserve
+	}
+	return 0
 }
 
 func (x *Submit) GetS3Config() []byte {
@@ -1561,6 +1585,7 @@ type Reopen struct {
 	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
 	ExpectRun     uint32                 `protobuf:"varint,3,opt,name=expect_run,json=expectRun,proto3" json:"expect_run,omitempty"`
+	Reserve       int64                  `protobuf:"varint,60,opt,name=reserve,proto3" json:"reserve,omitempty"` // as in Submit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1612,6 +1637,13 @@ func (x *Reopen) GetOrg() string {
 func (x *Reopen) GetExpectRun() uint32 {
 	if x != nil {
 		return x.ExpectRun
+	}
+	return 0
+}
+
+func (x *Reopen) GetReserve() int64 {
+	if x != nil {
+		return x.Reserve
 	}
 	return 0
 }
@@ -1945,6 +1977,67 @@ func (x *Evict) GetJobs() [][]byte {
 	return nil
 }
 
+// GrantCredits changes the balance of an organisation; its id makes it happen once.
+type GrantCredits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           string                 `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`          // 16 bytes
+	Amount        int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"` // nano-units; negative takes away
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantCredits) Reset() {
+	*x = GrantCredits{}
+	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantCredits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantCredits) ProtoMessage() {}
+
+func (x *GrantCredits) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantCredits.ProtoReflect.Descriptor instead.
+func (*GrantCredits) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GrantCredits) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *GrantCredits) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *GrantCredits) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
 type PutSettings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MaxBytes      int64                  `protobuf:"varint,1,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"` // state bytes above which a Submit is refused; 0 keeps
@@ -1954,7 +2047,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2059,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2072,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{17}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutSettings) GetMaxBytes() int64 {
@@ -1999,7 +2092,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2104,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2117,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{18}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{19}
 }
 
 // SetFeature raises the feature level of the cluster; it never falls. A node
@@ -2038,7 +2131,7 @@ type SetFeature struct {
 
 func (x *SetFeature) Reset() {
 	*x = SetFeature{}
-	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2143,7 @@ func (x *SetFeature) String() string {
 func (*SetFeature) ProtoMessage() {}
 
 func (x *SetFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2156,7 @@ func (x *SetFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFeature.ProtoReflect.Descriptor instead.
 func (*SetFeature) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{19}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetFeature) GetLevel() uint32 {
@@ -2092,7 +2185,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2197,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2210,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{20}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Segment) GetNumber() uint64 {
@@ -2201,7 +2294,7 @@ type Archived struct {
 
 func (x *Archived) Reset() {
 	*x = Archived{}
-	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2306,7 @@ func (x *Archived) String() string {
 func (*Archived) ProtoMessage() {}
 
 func (x *Archived) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2319,7 @@ func (x *Archived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Archived.ProtoReflect.Descriptor instead.
 func (*Archived) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{21}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Archived) GetJob() []byte {
@@ -2257,7 +2350,7 @@ type Archive struct {
 
 func (x *Archive) Reset() {
 	*x = Archive{}
-	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2362,7 @@ func (x *Archive) String() string {
 func (*Archive) ProtoMessage() {}
 
 func (x *Archive) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2375,7 @@ func (x *Archive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Archive.ProtoReflect.Descriptor instead.
 func (*Archive) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{22}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Archive) GetNumber() uint64 {
@@ -2324,7 +2417,7 @@ type DropSegment struct {
 
 func (x *DropSegment) Reset() {
 	*x = DropSegment{}
-	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2429,7 @@ func (x *DropSegment) String() string {
 func (*DropSegment) ProtoMessage() {}
 
 func (x *DropSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2442,7 @@ func (x *DropSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropSegment.ProtoReflect.Descriptor instead.
 func (*DropSegment) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{23}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DropSegment) GetNumbers() []uint64 {
@@ -2379,7 +2472,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2484,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2497,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{24}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Recall) GetJob() []byte {
@@ -2447,7 +2540,7 @@ type PutOrg struct {
 
 func (x *PutOrg) Reset() {
 	*x = PutOrg{}
-	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2552,7 @@ func (x *PutOrg) String() string {
 func (*PutOrg) ProtoMessage() {}
 
 func (x *PutOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2565,7 @@ func (x *PutOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOrg.ProtoReflect.Descriptor instead.
 func (*PutOrg) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{25}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PutOrg) GetId() string {
@@ -2549,7 +2642,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2654,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2667,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{26}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteOrg) GetId() string {
@@ -2597,7 +2690,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2702,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2715,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{27}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pause) GetJob() []byte {
@@ -2658,7 +2751,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2763,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2776,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{28}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Resume) GetJob() []byte {
@@ -2720,7 +2813,7 @@ type PauseEndpoint struct {
 
 func (x *PauseEndpoint) Reset() {
 	*x = PauseEndpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2825,7 @@ func (x *PauseEndpoint) String() string {
 func (*PauseEndpoint) ProtoMessage() {}
 
 func (x *PauseEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2838,7 @@ func (x *PauseEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseEndpoint.ProtoReflect.Descriptor instead.
 func (*PauseEndpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{29}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PauseEndpoint) GetOrg() string {
@@ -2783,7 +2876,7 @@ type Purge struct {
 
 func (x *Purge) Reset() {
 	*x = Purge{}
-	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2888,7 @@ func (x *Purge) String() string {
 func (*Purge) ProtoMessage() {}
 
 func (x *Purge) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2901,7 @@ func (x *Purge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purge.ProtoReflect.Descriptor instead.
 func (*Purge) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{30}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Purge) GetPurge() string {
@@ -2855,7 +2948,7 @@ type CreateKey struct {
 
 func (x *CreateKey) Reset() {
 	*x = CreateKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +2960,7 @@ func (x *CreateKey) String() string {
 func (*CreateKey) ProtoMessage() {}
 
 func (x *CreateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +2973,7 @@ func (x *CreateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKey.ProtoReflect.Descriptor instead.
 func (*CreateKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{31}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateKey) GetId() []byte {
@@ -2947,7 +3040,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3052,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3065,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{32}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RotateKey) GetId() []byte {
@@ -3021,7 +3114,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3126,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3139,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{33}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeKey) GetId() []byte {
@@ -3079,7 +3172,7 @@ type PutSecret struct {
 
 func (x *PutSecret) Reset() {
 	*x = PutSecret{}
-	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3091,7 +3184,7 @@ func (x *PutSecret) String() string {
 func (*PutSecret) ProtoMessage() {}
 
 func (x *PutSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3104,7 +3197,7 @@ func (x *PutSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
 func (*PutSecret) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{34}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutSecret) GetId() []byte {
@@ -3160,7 +3253,7 @@ type DropSecret struct {
 
 func (x *DropSecret) Reset() {
 	*x = DropSecret{}
-	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3265,7 @@ func (x *DropSecret) String() string {
 func (*DropSecret) ProtoMessage() {}
 
 func (x *DropSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3278,7 @@ func (x *DropSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropSecret.ProtoReflect.Descriptor instead.
 func (*DropSecret) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{35}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DropSecret) GetId() []byte {
@@ -3222,7 +3315,7 @@ type RecordDelivery struct {
 
 func (x *RecordDelivery) Reset() {
 	*x = RecordDelivery{}
-	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3327,7 @@ func (x *RecordDelivery) String() string {
 func (*RecordDelivery) ProtoMessage() {}
 
 func (x *RecordDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3340,7 @@ func (x *RecordDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordDelivery.ProtoReflect.Descriptor instead.
 func (*RecordDelivery) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RecordDelivery) GetJob() []byte {
@@ -3332,7 +3425,7 @@ type Redeliver struct {
 
 func (x *Redeliver) Reset() {
 	*x = Redeliver{}
-	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	mi := &file_coordinator_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3437,7 @@ func (x *Redeliver) String() string {
 func (*Redeliver) ProtoMessage() {}
 
 func (x *Redeliver) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	mi := &file_coordinator_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3450,7 @@ func (x *Redeliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redeliver.ProtoReflect.Descriptor instead.
 func (*Redeliver) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Redeliver) GetJob() []byte {
@@ -3388,7 +3481,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x99\x0f\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xe3\x0f\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -3413,7 +3506,8 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\vdrop_secret\x18) \x01(\v2\x1f.windlass.command.v1.DropSecretH\x00R\n" +
 	"dropSecret\x12N\n" +
 	"\x0frecord_delivery\x18* \x01(\v2#.windlass.command.v1.RecordDeliveryH\x00R\x0erecordDelivery\x12>\n" +
-	"\tredeliver\x18+ \x01(\v2\x1e.windlass.command.v1.RedeliverH\x00R\tredeliver\x12A\n" +
+	"\tredeliver\x18+ \x01(\v2\x1e.windlass.command.v1.RedeliverH\x00R\tredeliver\x12H\n" +
+	"\rgrant_credits\x18< \x01(\v2!.windlass.command.v1.GrantCreditsH\x00R\fgrantCredits\x12A\n" +
 	"\n" +
 	"checkpoint\x18\x0e \x01(\v2\x1f.windlass.command.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12B\n" +
@@ -3442,7 +3536,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"2\n" +
 	"\x04Held\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xb9\x04\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xd3\x04\n" +
 	"\x06Submit\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
@@ -3461,7 +3555,8 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"max_losses\x18\r \x01(\rR\tmaxLosses\x12\x1f\n" +
 	"\vqueue_limit\x18\x0e \x01(\rR\n" +
 	"queueLimit\x12#\n" +
-	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\x12\x1b\n" +
+	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\x12\x18\n" +
+	"\areserve\x18< \x01(\x03R\areserve\x12\x1b\n" +
 	"\ts3_config\x18\x1e \x01(\fR\bs3Config\x12#\n" +
 	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xac\x01\n" +
 	"\x05Lease\x12\x10\n" +
@@ -3517,12 +3612,13 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\aattempt\x182 \x01(\rR\aattempt\x12\x1d\n" +
 	"\n" +
 	"started_ms\x183 \x01(\x03R\tstartedMs\x12\x14\n" +
-	"\x05facts\x184 \x01(\fR\x05facts\"K\n" +
+	"\x05facts\x184 \x01(\fR\x05facts\"e\n" +
 	"\x06Reopen\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1d\n" +
 	"\n" +
-	"expect_run\x18\x03 \x01(\rR\texpectRun\"\xad\x01\n" +
+	"expect_run\x18\x03 \x01(\rR\texpectRun\x12\x18\n" +
+	"\areserve\x18< \x01(\x03R\areserve\"\xad\x01\n" +
 	"\bRegister\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\fR\x05agent\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
@@ -3545,7 +3641,11 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x1b\n" +
 	"\x05Evict\x12\x12\n" +
-	"\x04jobs\x18\x01 \x03(\fR\x04jobs\"*\n" +
+	"\x04jobs\x18\x01 \x03(\fR\x04jobs\"H\n" +
+	"\fGrantCredits\x12\x10\n" +
+	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\"*\n" +
 	"\vPutSettings\x12\x1b\n" +
 	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytes\"\f\n" +
 	"\n" +
@@ -3682,7 +3782,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),         // 0: windlass.command.v1.Release.Reason
 	(RecordDelivery_Outcome)(0), // 1: windlass.command.v1.RecordDelivery.Outcome
@@ -3703,27 +3803,28 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*PutEndpoint)(nil),         // 16: windlass.command.v1.PutEndpoint
 	(*DeleteEndpoint)(nil),      // 17: windlass.command.v1.DeleteEndpoint
 	(*Evict)(nil),               // 18: windlass.command.v1.Evict
-	(*PutSettings)(nil),         // 19: windlass.command.v1.PutSettings
-	(*Checkpoint)(nil),          // 20: windlass.command.v1.Checkpoint
-	(*SetFeature)(nil),          // 21: windlass.command.v1.SetFeature
-	(*Segment)(nil),             // 22: windlass.command.v1.Segment
-	(*Archived)(nil),            // 23: windlass.command.v1.Archived
-	(*Archive)(nil),             // 24: windlass.command.v1.Archive
-	(*DropSegment)(nil),         // 25: windlass.command.v1.DropSegment
-	(*Recall)(nil),              // 26: windlass.command.v1.Recall
-	(*PutOrg)(nil),              // 27: windlass.command.v1.PutOrg
-	(*DeleteOrg)(nil),           // 28: windlass.command.v1.DeleteOrg
-	(*Pause)(nil),               // 29: windlass.command.v1.Pause
-	(*Resume)(nil),              // 30: windlass.command.v1.Resume
-	(*PauseEndpoint)(nil),       // 31: windlass.command.v1.PauseEndpoint
-	(*Purge)(nil),               // 32: windlass.command.v1.Purge
-	(*CreateKey)(nil),           // 33: windlass.command.v1.CreateKey
-	(*RotateKey)(nil),           // 34: windlass.command.v1.RotateKey
-	(*RevokeKey)(nil),           // 35: windlass.command.v1.RevokeKey
-	(*PutSecret)(nil),           // 36: windlass.command.v1.PutSecret
-	(*DropSecret)(nil),          // 37: windlass.command.v1.DropSecret
-	(*RecordDelivery)(nil),      // 38: windlass.command.v1.RecordDelivery
-	(*Redeliver)(nil),           // 39: windlass.command.v1.Redeliver
+	(*GrantCredits)(nil),        // 19: windlass.command.v1.GrantCredits
+	(*PutSettings)(nil),         // 20: windlass.command.v1.PutSettings
+	(*Checkpoint)(nil),          // 21: windlass.command.v1.Checkpoint
+	(*SetFeature)(nil),          // 22: windlass.command.v1.SetFeature
+	(*Segment)(nil),             // 23: windlass.command.v1.Segment
+	(*Archived)(nil),            // 24: windlass.command.v1.Archived
+	(*Archive)(nil),             // 25: windlass.command.v1.Archive
+	(*DropSegment)(nil),         // 26: windlass.command.v1.DropSegment
+	(*Recall)(nil),              // 27: windlass.command.v1.Recall
+	(*PutOrg)(nil),              // 28: windlass.command.v1.PutOrg
+	(*DeleteOrg)(nil),           // 29: windlass.command.v1.DeleteOrg
+	(*Pause)(nil),               // 30: windlass.command.v1.Pause
+	(*Resume)(nil),              // 31: windlass.command.v1.Resume
+	(*PauseEndpoint)(nil),       // 32: windlass.command.v1.PauseEndpoint
+	(*Purge)(nil),               // 33: windlass.command.v1.Purge
+	(*CreateKey)(nil),           // 34: windlass.command.v1.CreateKey
+	(*RotateKey)(nil),           // 35: windlass.command.v1.RotateKey
+	(*RevokeKey)(nil),           // 36: windlass.command.v1.RevokeKey
+	(*PutSecret)(nil),           // 37: windlass.command.v1.PutSecret
+	(*DropSecret)(nil),          // 38: windlass.command.v1.DropSecret
+	(*RecordDelivery)(nil),      // 39: windlass.command.v1.RecordDelivery
+	(*Redeliver)(nil),           // 40: windlass.command.v1.Redeliver
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	3,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
@@ -3739,41 +3840,42 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	16, // 10: windlass.command.v1.Command.put_endpoint:type_name -> windlass.command.v1.PutEndpoint
 	17, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
 	18, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
-	19, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
-	24, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
-	25, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
-	26, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
-	36, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
-	37, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
-	38, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
-	39, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
-	20, // 21: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
-	21, // 22: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
-	27, // 23: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
-	28, // 24: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
-	29, // 25: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
-	30, // 26: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
-	31, // 27: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
-	32, // 28: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
-	33, // 29: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
-	34, // 30: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
-	35, // 31: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
-	4,  // 32: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	5,  // 33: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	4,  // 34: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	4,  // 35: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	4,  // 36: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	4,  // 37: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
-	0,  // 38: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	6,  // 39: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	22, // 40: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	23, // 41: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	1,  // 42: windlass.command.v1.RecordDelivery.outcome:type_name -> windlass.command.v1.RecordDelivery.Outcome
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	20, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
+	25, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
+	26, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
+	27, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
+	37, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
+	38, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
+	39, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
+	40, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
+	19, // 21: windlass.command.v1.Command.grant_credits:type_name -> windlass.command.v1.GrantCredits
+	21, // 22: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
+	22, // 23: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
+	28, // 24: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
+	29, // 25: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
+	30, // 26: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
+	31, // 27: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
+	32, // 28: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
+	33, // 29: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
+	34, // 30: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
+	35, // 31: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
+	36, // 32: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
+	4,  // 33: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	5,  // 34: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	4,  // 35: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	4,  // 36: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	4,  // 37: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	4,  // 38: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
+	0,  // 39: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	6,  // 40: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	23, // 41: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	24, // 42: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	1,  // 43: windlass.command.v1.RecordDelivery.outcome:type_name -> windlass.command.v1.RecordDelivery.Outcome
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -3802,6 +3904,7 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_DropSecret)(nil),
 		(*Command_RecordDelivery)(nil),
 		(*Command_Redeliver)(nil),
+		(*Command_GrantCredits)(nil),
 		(*Command_Checkpoint)(nil),
 		(*Command_SetFeature)(nil),
 		(*Command_PutOrg)(nil),
@@ -3820,7 +3923,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -20,7 +20,7 @@ const (
 	FeatureArchive uint32 = 2
 
 	// FeatureAPI adds organisations and API keys, and what the whole public API
-	// needs beside them: a cost for each job, the start of a run that was cancelled,
+	// needs beside them: a cost for each job, credits, the start of a run that was cancelled,
 	// pauses and purges, a job's s3Config, checkpoints, the counts of an endpoint's
 	// ended runs, and webhooks: from it on the end of a job with a callback begins
 	// a delivery.
@@ -38,7 +38,7 @@ func Feature(c *Command) uint32 {
 		*Command_PutSecret, *Command_DropSecret, *Command_RecordDelivery, *Command_Redeliver:
 		return FeatureAPI
 	case *Command_Submit:
-		if len(op.Submit.GetS3Config()) > 0 || op.Submit.GetCallbackBase() != "" {
+		if len(op.Submit.GetS3Config()) > 0 || op.Submit.GetCallbackBase() != "" || op.Submit.GetReserve() != 0 {
 			return FeatureAPI
 		}
 	case *Command_Finish:
@@ -47,7 +47,11 @@ func Feature(c *Command) uint32 {
 		}
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:
 		return FeatureArchive
-	case *Command_PutOrg, *Command_DeleteOrg, *Command_CreateKey, *Command_RotateKey, *Command_RevokeKey:
+	case *Command_Reopen:
+		if op.Reopen.GetReserve() != 0 {
+			return FeatureAPI
+		}
+	case *Command_PutOrg, *Command_DeleteOrg, *Command_GrantCredits, *Command_CreateKey, *Command_RotateKey, *Command_RevokeKey:
 		return FeatureAPI
 	case *Command_Cancel:
 		if op.Cancel.GetStartedMs() != 0 || len(op.Cancel.GetFacts()) > 0 {

@@ -24,5 +24,5 @@ type Result struct {
 	Replayed  bool
 	Current   []protocol.HeldAttempt // Register: the attempts that are this incarnation's
 	Limit     string                 // QUEUE_FULL: which one
-	Count     int64                  // QUEUE_FULL: how many wait, or bytes held; Evict: how many jobs left
+	Count     int64                  // QUEUE_FULL: how many wait, or bytes held; INSUFFICIENT_CREDITS: nano-units that are free; Evict: how many jobs left
 }

@@ -54,6 +54,8 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.deleteEndpoint(op.DeleteEndpoint)
 	case *command.Command_PutOrg:
 		return s.putOrg(op.PutOrg)
+	case *command.Command_GrantCredits:
+		return s.grantCredits(op.GrantCredits)
 	case *command.Command_DeleteOrg:
 		return s.deleteOrg(op.DeleteOrg)
 	case *command.Command_CreateKey:

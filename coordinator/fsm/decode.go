@@ -19,10 +19,17 @@ func metaOf(m *HeaderRecord) state.Meta {
 }
 
 func (r *recordReader) org(m *OrgRecord) error {
+	var grants [][16]byte
+	for _, id := range m.GetGrants() {
+		if len(id) != len([16]byte{}) {
+			return fmt.Errorf("cannot decode organisation %s: a grant's id has %d bytes", m.GetId(), len(id))
+		}
+		grants = append(grants, [16]byte(id))
+	}
 	return r.to.Org(&state.Org{
 		ID: r.to.Intern(m.GetId()), Name: m.GetName(), Weight: m.GetWeight(), QueueLimit: m.GetQueueLimit(),
 		MaxRunning: m.GetMaxRunning(), StorageQuota: m.GetStorageQuota(),
-		Credits:   state.Credits{Enabled: m.GetCredits(), Balance: m.GetBalance(), Reserved: m.GetReserved()},
+		Credits:   state.Credits{Enabled: m.GetCredits(), Balance: m.GetBalance(), Reserved: m.GetReserved(), Grants: grants},
 		CreatedMs: m.GetCreatedMs(), DeletedMs: m.GetDeletedMs(), Revision: m.GetRevision(), Index: m.GetIndex(),
 	})
 }
@@ -128,7 +135,7 @@ func jobOf(m *JobRecord, intern func(string) string) (*state.Job, error) {
 		Seq: m.GetSeq(), Index: m.GetIndex(), Org: intern(m.GetOrg()), Target: intern(m.GetEndpoint()),
 		CreatedMs: m.GetCreatedMs(), NotBeforeMs: m.GetNotBeforeMs(), TTLMs: m.GetTtlMs(), ExecutionMs: m.GetExecutionMs(),
 		Attempt: m.GetAttempt(), Run: m.GetRun(), Status: protocol.Status(m.GetStatus()), Priority: protocol.Priority(m.GetPriority()),
-		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(), Cost: protocol.Money(m.GetCost()),
+		RetryTimeout: m.GetRetryTimeout(), Adoptable: m.GetAdoptable(), Cost: protocol.Money(m.GetCost()), Reserved: protocol.Money(m.GetReserved()),
 		Failures: uint16(m.GetFailures()), Losses: uint16(m.GetLosses()),
 		MaxAttempts: uint16(m.GetMaxAttempts()), MaxLosses: uint16(m.GetMaxLosses()),
 	}

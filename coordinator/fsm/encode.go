@@ -16,6 +16,7 @@ func orgRecord(o *state.Org) *OrgRecord {
 		Id: o.ID, Name: o.Name, Weight: o.Weight, QueueLimit: o.QueueLimit, MaxRunning: o.MaxRunning, StorageQuota: o.StorageQuota,
 		Credits: o.Credits.Enabled, Balance: o.Credits.Balance, Reserved: o.Credits.Reserved,
 		CreatedMs: o.CreatedMs, DeletedMs: o.DeletedMs, Revision: o.Revision, Index: o.Index,
+		Grants: grantRecords(o.Credits.Grants),
 	}
 }
 
@@ -28,6 +29,14 @@ func apiKeyRecord(k *state.APIKey) *APIKeyRecord {
 		r.Permissions = append(r.Permissions, string(p))
 	}
 	return r
+}
+
+func grantRecords(ids [][16]byte) [][]byte {
+	var out [][]byte
+	for _, id := range ids {
+		out = append(out, id[:])
+	}
+	return out
 }
 
 func endpointRecord(e *state.Endpoint) *EndpointRecord {
@@ -70,7 +79,7 @@ func jobRecord(j *state.Job) *JobRecord {
 		Attempt: j.Attempt, Run: j.Run, Failures: uint32(j.Failures), Losses: uint32(j.Losses),
 		MaxAttempts: uint32(j.MaxAttempts), MaxLosses: uint32(j.MaxLosses),
 		Status: uint32(j.Status), Priority: uint32(j.Priority), RetryTimeout: j.RetryTimeout, Adoptable: j.Adoptable,
-		Cost: int64(j.Cost),
+		Cost: int64(j.Cost), Reserved: int64(j.Reserved),
 	}
 }
 

@@ -43,7 +43,9 @@ func (s *step) bill(n *state.Job) {
 		return
 	}
 	if e := s.txn.Endpoint(n.Org, n.Target); e != nil {
-		n.Cost = n.Cost.Plus(e.At(o.Revision).Cost(o.EndedMs - o.StartedMs))
+		cost := e.At(o.Revision).Cost(o.EndedMs - o.StartedMs)
+		n.Cost = n.Cost.Plus(cost)
+		s.charge(n.Org, cost)
 	}
 }
 

@@ -60,6 +60,9 @@ func (s *step) end(n *state.Job, status protocol.Status, code protocol.Code, mes
 // one, has for consequences beside the row's own state.
 func (s *step) conclude(n *state.Job) {
 	s.holdKey(n)
+	if !n.Live() {
+		s.unreserve(n)
+	}
 	s.oweWebhook(n)
 	if n.Extra != nil && (n.Extra.Checkpoint.Inline != nil || n.Extra.Checkpoint.Ref != nil) {
 		extra := *n.Extra
@@ -92,7 +95,12 @@ func (s *step) reopen(c *command.Reopen) command.Result {
 	if r, full := s.queueFull(e, 0); full {
 		return r
 	}
+	kept, r, refused := s.reserve(j.Org, c.GetReserve())
+	if refused {
+		return r
+	}
 	n := s.copyOf(j)
+	n.Reserved = kept
 	n.Status, n.Outcome = protocol.StatusQueued, nil
 	n.Run++
 	n.Failures, n.Losses = 0, 0

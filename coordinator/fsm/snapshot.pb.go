@@ -435,7 +435,8 @@ type JobRecord struct {
 	Priority      uint32                 `protobuf:"varint,21,opt,name=priority,proto3" json:"priority,omitempty"` // protocol.Priority
 	RetryTimeout  bool                   `protobuf:"varint,22,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
 	Adoptable     bool                   `protobuf:"varint,23,opt,name=adoptable,proto3" json:"adoptable,omitempty"`
-	Cost          int64                  `protobuf:"varint,50,opt,name=cost,proto3" json:"cost,omitempty"` // nano-units
+	Cost          int64                  `protobuf:"varint,50,opt,name=cost,proto3" json:"cost,omitempty"`         // nano-units
+	Reserved      int64                  `protobuf:"varint,60,opt,name=reserved,proto3" json:"reserved,omitempty"` // nano-units
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +635,13 @@ func (x *JobRecord) GetAdoptable() bool {
 func (x *JobRecord) GetCost() int64 {
 	if x != nil {
 		return x.Cost
+	}
+	return 0
+}
+
+func (x *JobRecord) GetReserved() int64 {
+	if x != nil {
+		return x.Reserved
 	}
 	return 0
 }
@@ -1529,6 +1537,7 @@ type OrgRecord struct {
 	DeletedMs     int64                  `protobuf:"varint,11,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`
 	Revision      uint64                 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
 	Index         uint64                 `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
+	Grants        [][]byte               `protobuf:"bytes,60,rep,name=grants,proto3" json:"grants,omitempty"` // ids of the newest ones
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1652,6 +1661,13 @@ func (x *OrgRecord) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *OrgRecord) GetGrants() [][]byte {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
 }
 
 // APIKeyRecord is an API key; they come before the endpoints.
@@ -1936,7 +1952,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"expires_ms\x18\x06 \x01(\x03R\texpiresMs\x12\x1d\n" +
 	"\n" +
-	"created_ms\x18\a \x01(\x03R\tcreatedMs\"\x87\x06\n" +
+	"created_ms\x18\a \x01(\x03R\tcreatedMs\"\xa3\x06\n" +
 	"\tJobRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +
@@ -1964,7 +1980,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\bpriority\x18\x15 \x01(\rR\bpriority\x12#\n" +
 	"\rretry_timeout\x18\x16 \x01(\bR\fretryTimeout\x12\x1c\n" +
 	"\tadoptable\x18\x17 \x01(\bR\tadoptable\x12\x12\n" +
-	"\x04cost\x182 \x01(\x03R\x04cost\"S\n" +
+	"\x04cost\x182 \x01(\x03R\x04cost\x12\x1a\n" +
+	"\breserved\x18< \x01(\x03R\breserved\"S\n" +
 	"\rPayloadRecord\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
@@ -2052,7 +2069,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x04jobs\x18\b \x01(\rR\x04jobs\x12\"\n" +
 	"\roldest_end_ms\x18\t \x01(\x03R\voldestEndMs\x12\"\n" +
 	"\rnewest_end_ms\x18\n" +
-	" \x01(\x03R\vnewestEndMs\"\xee\x02\n" +
+	" \x01(\x03R\vnewestEndMs\"\x86\x03\n" +
 	"\tOrgRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -2071,7 +2088,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"deleted_ms\x18\v \x01(\x03R\tdeletedMs\x12\x1a\n" +
 	"\brevision\x18\f \x01(\x04R\brevision\x12\x14\n" +
-	"\x05index\x18\r \x01(\x04R\x05index\"\xdb\x02\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\x12\x16\n" +
+	"\x06grants\x18< \x03(\fR\x06grants\"\xdb\x02\n" +
 	"\fAPIKeyRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x12\n" +

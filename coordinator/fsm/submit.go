@@ -40,6 +40,11 @@ func (s *step) submit(c *command.Submit) command.Result {
 	if limit := s.txn.Settings().MaxBytes; limit > 0 && s.txn.Bytes()+size > limit {
 		return full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
 	}
+	kept, r, refused := s.reserve(e.Org, c.GetReserve())
+	if refused {
+		return r
+	}
+	j.Reserved = kept
 	j.Seq = s.txn.NextSeq()
 	s.txn.PutJob(j)
 	if key != nil {

@@ -153,6 +153,10 @@ func (d *digest) job(j *Job) {
 	d.payload(j.Input)
 	d.numbers(uint64(j.Attempt), uint64(j.Run), uint64(j.Failures), uint64(j.Losses),
 		uint64(j.MaxAttempts), uint64(j.MaxLosses), uint64(j.Status), uint64(j.Priority))
+	if j.Reserved != 0 {
+		d.text("reserved")
+		d.number(uint64(j.Reserved))
+	}
 	if j.Cost != 0 {
 		d.text("cost") // its length cannot be taken for the flag that follows
 		d.number(uint64(j.Cost))
@@ -220,6 +224,9 @@ func (d *digest) org(o *Org) {
 	d.numbers(uint64(o.Weight), uint64(o.QueueLimit), uint64(o.MaxRunning), uint64(o.StorageQuota))
 	d.flag(o.Credits.Enabled)
 	d.numbers(uint64(o.Credits.Balance), uint64(o.Credits.Reserved), uint64(o.CreatedMs), uint64(o.DeletedMs), o.Revision, o.Index)
+	for _, id := range o.Credits.Grants {
+		d.bytes(id[:])
+	}
 }
 
 func (d *digest) apiKey(k *APIKey) {

@@ -27,7 +27,14 @@ type Credits struct {
 	Enabled  bool // else its jobs cost nothing
 	Balance  int64
 	Reserved int64 // of the balance, for jobs that have not ended
+
+	// Grants are the ids of the newest grants, the oldest first, so that one that
+	// is proposed again has its effect once.
+	Grants [][16]byte
 }
+
+// Free is what a submit may still reserve.
+func (c *Credits) Free() int64 { return c.Balance - c.Reserved }
 
 // exists reports whether somebody made the organisation and nobody deleted it.
 func (o *Org) exists() bool { return o != nil && o.Revision > 0 && o.DeletedMs == 0 }

@@ -22,6 +22,8 @@ type Job struct {
 	// Cost sums up what the job's attempts cost whose end was accepted, in all its
 	// runs. What a lost or fenced attempt used is not in it.
 	Cost protocol.Money
+	// Reserved is what the organisation's credits keep back for the job until it ends.
+	Reserved protocol.Money
 
 	Input Payload
 

@@ -85,7 +85,7 @@ func (e *Endpoint) Size() int64 {
 
 // Size returns the bytes that the row counts for.
 func (o *Org) Size() int64 {
-	return int64(orgOverhead + 2*len(o.ID) + len(o.Name))
+	return int64(orgOverhead + 2*len(o.ID) + len(o.Name) + len([16]byte{})*len(o.Credits.Grants))
 }
 
 // Size returns the bytes that the row counts for.
