@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"windlass/coordinator/state"
 	"windlass/protocol"
@@ -20,13 +21,22 @@ const listInline = 4 << 10
 
 // listQuery is what GET /v2/jobs was asked.
 type listQuery struct {
-	statuses []protocol.Status
-	endpoint string
-	tags     []state.Tag
-	key      string
-	limit    int
-	after    protocol.JobID
+	statuses   []protocol.Status
+	priorities []protocol.Priority
+	endpoint   string
+	agent      string // id or name; empty: any
+	agents     []protocol.AgentID
+	tags       []state.Tag
+	key        string
+	created    protocol.Time // only jobs created after it; 0: all
+	limit      int
+	after      protocol.JobID
 }
+
+// idSlack is how much earlier than the log's clock the time in a job's id may be:
+// it is that of the coordinator which took the submit, and clocks that differ by
+// more than seconds are alarms (DESIGN 3.6).
+const idSlack = time.Minute
 
 // listJobs is GET /v2/jobs: newest first.
 func (s *Server) listJobs(c *call) error {
@@ -45,9 +55,13 @@ func (s *Server) listJobs(c *call) error {
 	}
 	page := protocol.Page[*protocol.JobStatus]{Data: []*protocol.JobStatus{}}
 	view, scanned := s.deps.Store.View(), 0
+	q.findAgents(view, c.who.Org)
 	var last protocol.JobID
 	more := false
 	err = s.newest(ctx, view, q.after, q.live(), func(row *state.Job, archived bool) bool {
+		if q.before(row.ID) {
+			return false // as are all that follow
+		}
 		if scanned >= maxScan || len(page.Data) == q.limit {
 			more = true
 			return false
@@ -85,6 +99,15 @@ func (q *listQuery) match(s *Server, row *state.Job) bool {
 	if q.key != "" && (row.Extra == nil || row.Extra.IdempotencyKey != q.key) {
 		return false
 	}
+	if len(q.priorities) > 0 && !slices.Contains(q.priorities, row.Priority) {
+		return false
+	}
+	if q.agent != "" && !slices.Contains(q.agents, ranOn(row)) {
+		return false
+	}
+	if row.CreatedMs <= int64(q.created) {
+		return false
+	}
 	for _, t := range q.tags {
 		if row.Extra == nil || !slices.Contains(row.Extra.Tags, t) {
 			return false
@@ -93,8 +116,41 @@ func (q *listQuery) match(s *Server, row *state.Job) bool {
 	return len(q.statuses) == 0 || slices.Contains(q.statuses, s.shownStatus(row))
 }
 
+// before reports whether the id, and every one that follows it in the list, is of
+// a job that was created before the time asked for.
+func (q *listQuery) before(id protocol.JobID) bool {
+	return q.created > 0 && id.CreatedAt().Add(idSlack) < q.created
+}
+
+// ranOn is the agent that has the job, or had it last.
+func ranOn(row *state.Job) protocol.AgentID {
+	switch {
+	case row.Lease != nil:
+		return row.Lease.Agent
+	case row.Outcome != nil:
+		return row.Outcome.Agent
+	}
+	return protocol.AgentID{}
+}
+
+// findAgents looks up the agents that are asked for: one by its id, or those of
+// the organisation with that name.
+func (q *listQuery) findAgents(view *state.View, org string) {
+	if q.agent == "" {
+		return
+	}
+	if id, err := protocol.ParseAgentID(q.agent); err == nil {
+		q.agents = append(q.agents, id)
+	}
+	for _, a := range view.Agents() {
+		if a.Org == org && a.Name == q.agent {
+			q.agents = append(q.agents, a.ID)
+		}
+	}
+}
+
 func (c *call) listQuery() (*listQuery, error) {
-	q := &listQuery{endpoint: c.query("endpoint"), key: c.query("idempotencyKey"), limit: protocol.DefaultListLimit}
+	q := &listQuery{endpoint: c.query("endpoint"), agent: c.query("agent"), key: c.query("idempotencyKey"), limit: protocol.DefaultListLimit}
 	var bad findings
 	for _, name := range c.queryList("status") {
 		status, err := protocol.ParseStatus(name)
@@ -103,6 +159,21 @@ func (c *call) listQuery() (*listQuery, error) {
 			continue
 		}
 		q.statuses = append(q.statuses, status)
+	}
+	for _, name := range c.queryList("priority") {
+		priority, err := protocol.ParsePriority(name)
+		if err != nil {
+			bad.add("priority", name, err.Error())
+			continue
+		}
+		q.priorities = append(q.priorities, priority)
+	}
+	if raw := c.query("createdAfter"); raw != "" {
+		at, err := time.Parse(time.RFC3339Nano, raw)
+		if err != nil {
+			bad.add("createdAfter", raw, "Must be a time such as 2024-01-15T14:30:00Z")
+		}
+		q.created = protocol.TimeOf(at)
 	}
 	for key, value := range c.ctx.QueryArgs().All() {
 		if name, ok := strings.CutPrefix(string(key), "tag."); ok {

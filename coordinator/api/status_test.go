@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -282,4 +283,43 @@ func FuzzParseCursor(f *testing.F) {
 			t.Fatalf("%q was read as %v", s, id)
 		}
 	})
+}
+
+func TestListFilters(t *testing.T) {
+	w := newWorld(t)
+	w.endpoint("ep", "")
+	high := w.submit("ep", `{"input": {}, "priority": "high", "idempotencyKey": "k1"}`)
+	a := w.agent()
+	got := a.take()
+	low := w.submit("ep", `{"input": {}, "priority": "low"}`)
+	count := func(query string, want ...protocol.JobID) {
+		t.Helper()
+		var page protocol.Page[protocol.JobStatus]
+		answer := w.get("/v2/jobs?" + query)
+		answer.json(t, &page)
+		var ids []protocol.JobID
+		for _, doc := range page.Data {
+			ids = append(ids, doc.JobID)
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("%s: %v, want %v (%s)", query, ids, want, answer.body)
+		}
+	}
+	past, future := protocol.TimeOf(time.Now().Add(-time.Hour)).String(), protocol.TimeOf(time.Now().Add(time.Hour)).String()
+	count("priority=high", high)
+	count("priority=high,low", low, high)
+	count("priority=critical")
+	count("idempotencyKey=k1", high)
+	count("agent="+a.id.String(), high)
+	count("agent=host-1&priority=high", high)
+	count("agent=host-2")
+	count("createdAfter="+past, low, high)
+	count("createdAfter=" + future)
+	a.finish(got, protocol.Finish{Outcome: protocol.OutcomeCompleted, RunMs: 1, Output: json.RawMessage("1")})
+	count("agent=host-1&status=completed&endpoint=ep&createdAfter="+past, high)
+	for _, query := range []string{"priority=urgent", "createdAfter=yesterday"} {
+		if a := w.get("/v2/jobs?" + query); a.status != 422 {
+			t.Errorf("%s: %d", query, a.status)
+		}
+	}
 }
