@@ -140,29 +140,23 @@ func (c *Coordinator) namedBlobs(ctx context.Context, name func(blob.Digest)) (*
 		return nil, err
 	}
 	view := c.store.View()
-	view.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
-		jobBlobs(j, name)
-		return ctx.Err() == nil
-	})
-	if err := ctx.Err(); err != nil {
+	if err := needed(ctx, view, name); err != nil {
 		return nil, err
 	}
 	return view, c.archive.References(ctx, view, name)
 }
 
-// jobBlobs calls name for every blob that a job names.
-func jobBlobs(j *state.Job, name func(blob.Digest)) {
-	if j.Input.Ref != nil {
-		name(j.Input.Ref.SHA256)
-	}
-	if x := j.Extra; x != nil && x.Checkpoint.Ref != nil {
-		name(x.Checkpoint.Ref.SHA256)
-	}
-	if o := j.Outcome; o != nil {
-		for _, p := range [...]*state.Blob{o.Output.Ref, o.Logs.Ref, o.Chunks.Ref} {
-			if p != nil {
-				name(p.SHA256)
-			}
+// needed calls name for every blob that the rows of a view name.
+func needed(ctx context.Context, view *state.View, name func(blob.Digest)) error {
+	view.Stored(func(s *state.Stored) bool {
+		for _, d := range s.Blobs {
+			name(d)
 		}
-	}
+		return ctx.Err() == nil
+	})
+	view.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
+		j.Blobs(name)
+		return ctx.Err() == nil
+	})
+	return ctx.Err()
 }

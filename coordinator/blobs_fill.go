@@ -167,7 +167,10 @@ func (f *filler) follow(ctx context.Context, view *state.View) {
 			changes, err = cursor.Next(turn)
 			for _, c := range changes.List {
 				if c.Job != nil {
-					jobBlobs(c.Job, func(d blob.Digest) { fresh = append(fresh, d) })
+					c.Job.Blobs(func(d blob.Digest) { fresh = append(fresh, d) })
+					if o := c.Job.Outcome; o != nil {
+						o.Outputs(func(b *state.Blob) { fresh = append(fresh, b.SHA256) })
+					}
 				}
 			}
 		}

@@ -69,6 +69,7 @@ func (c *Coordinator) duties() []duty {
 		c.collectShared,
 		c.clockRule().watch,
 		c.raiseFeature,
+		c.keepSecret,
 		c.proposeCheckpoints,
 	}
 }

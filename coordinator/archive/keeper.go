@@ -78,7 +78,7 @@ func (k *Keeper) pressed(view *state.View, below int64) bool {
 // Pass does all that is due; pressed is what Pressed said. An error says that some
 // of it was not done; the next pass does it. What needs no blob store comes first.
 func (k *Keeper) Pass(ctx context.Context, pressed bool) error {
-	if err := errors.Join(k.expire(ctx), k.dropKeys(ctx), k.dropSegments(ctx)); err != nil {
+	if err := errors.Join(k.expire(ctx), k.dropKeys(ctx), k.dropOutputs(ctx), k.dropSegments(ctx)); err != nil {
 		return err
 	}
 	if k.Store.View().Meta().Feature < command.FeatureArchive {
@@ -130,6 +130,20 @@ func (k *Keeper) dropKeys(ctx context.Context) error {
 		r, err := k.do(ctx, &command.Command{Op: &command.Command_Evict{Evict: &command.Evict{}}})
 		if err != nil {
 			return fmt.Errorf("cannot remove expired idempotency keys: %w", err)
+		}
+		if r.Replayed {
+			return nil
+		}
+	}
+	return nil
+}
+
+// dropOutputs forgets stored outputs whose time is over: their blobs are garbage.
+func (k *Keeper) dropOutputs(ctx context.Context) error {
+	for k.Store.View().StoredExpired(k.NowMs()) {
+		r, err := k.do(ctx, &command.Command{Op: &command.Command_ExpireOutputs{ExpireOutputs: &command.ExpireOutputs{}}})
+		if err != nil {
+			return fmt.Errorf("cannot remove expired outputs: %w", err)
 		}
 		if r.Replayed {
 			return nil

@@ -48,7 +48,7 @@ func (w *Writer) Add(j *state.Job) error {
 	w.index.last = j.ID
 	w.index.oldestEndMs, w.index.newestEndMs = min(w.index.oldestEndMs, end), max(w.index.newestEndMs, end)
 	w.ids = append(w.ids, j.ID)
-	references(j, func(d blob.Digest) { w.refs = append(w.refs, d) })
+	j.Blobs(func(d blob.Digest) { w.refs = append(w.refs, d) })
 	if w.block.jobs == 0 {
 		w.block.first = j.ID
 	}
@@ -116,17 +116,4 @@ func EndedMs(j *state.Job) int64 {
 		return j.Outcome.EndedMs
 	}
 	return j.CreatedMs
-}
-
-// references calls fn for every blob that a job names.
-func references(j *state.Job, fn func(blob.Digest)) {
-	payloads := []state.Payload{j.Input}
-	if o := j.Outcome; o != nil {
-		payloads = append(payloads, o.Output, o.Logs, o.Chunks)
-	}
-	for _, p := range payloads {
-		if p.Ref != nil {
-			fn(p.Ref.SHA256)
-		}
-	}
 }

@@ -58,6 +58,15 @@ func samples() map[string]*Command {
 			Partial: []byte(`[1]`), StartedMs: 1_700_000_000_000, EndedMs: 1_700_000_001_000, Facts: []byte(`{"usage":{}}`),
 			Logs: inline(`[]`), Chunks: blob(), NotBeforeMs: 1_700_000_002_000,
 		}}},
+		"finish_files": {Op: &Command_Finish{Finish: &Finish{
+			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Outcome: "completed",
+			Files: []*File{{Name: "report.pdf", Sha256: hash(), Size: 2_400_000}, {Name: "a", Sha256: hash()}},
+		}}},
+		"submit_expected": {Op: &Command_Submit{Submit: &Submit{
+			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, ExpectedOutput: 2_400_000,
+		}}},
+		"expire_outputs":     {Op: &Command_ExpireOutputs{ExpireOutputs: &ExpireOutputs{}}},
+		"put_cluster_secret": {Op: &Command_PutClusterSecret{PutClusterSecret: &PutClusterSecret{Secret: hash()}}},
 		"release": {Op: &Command_Release{Release: &Release{
 			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Reason: Release_LOST, NotBeforeMs: 9, Detail: "expired",
 		}}},

@@ -93,6 +93,9 @@ func Check(c *Command) error {
 		err = checkRecordDelivery(op.RecordDelivery)
 	case *Command_Redeliver:
 		err = cmp.Or(checkIDs("job", op.Redeliver.GetJob()), checkNames("org", op.Redeliver.GetOrg()))
+	case *Command_ExpireOutputs:
+	case *Command_PutClusterSecret:
+		err = checkPutClusterSecret(op.PutClusterSecret)
 	default:
 		err = fmt.Errorf("it has no operation")
 	}
@@ -120,6 +123,9 @@ func checkSubmit(s *Submit) error {
 			return err
 		}
 	}
+	if s.GetExpectedOutput() < 0 {
+		return fmt.Errorf("expected_output must not be negative")
+	}
 	return cmp.Or(checkText(s.GetCallbackUrl(), s.GetCallbackBase(), s.GetIdempotencyKey()), checkPayloads(s.GetInput()), checkReserve(s.GetReserve()))
 }
 
@@ -132,7 +138,7 @@ func checkFinish(f *Finish) error {
 	default:
 		return fmt.Errorf("outcome is unknown")
 	}
-	return cmp.Or(checkText(f.GetErrorCode(), f.GetErrorMessage()),
+	return cmp.Or(checkText(f.GetErrorCode(), f.GetErrorMessage()), checkFiles(f.GetFiles()),
 		checkPayloads(f.GetOutput(), f.GetLogs(), f.GetChunks(), f.GetCheckpoint()))
 }
 
@@ -228,7 +234,7 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Submit) || anyUnknown(op.Submit.GetInput()) || anyUnknown(op.Submit.GetTags()...)
 	case *Command_Finish:
 		f := op.Finish
-		return anyUnknown(f) || anyUnknown(f.GetOutput(), f.GetLogs(), f.GetChunks(), f.GetCheckpoint())
+		return anyUnknown(f) || anyUnknown(f.GetOutput(), f.GetLogs(), f.GetChunks(), f.GetCheckpoint()) || anyUnknown(f.GetFiles()...)
 	case *Command_Register:
 		return anyUnknown(op.Register) || anyUnknown(op.Register.GetHeld()...)
 	case *Command_Lease:
@@ -255,6 +261,10 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.Checkpoint)
 	case *Command_SetFeature:
 		return anyUnknown(op.SetFeature)
+	case *Command_ExpireOutputs:
+		return anyUnknown(op.ExpireOutputs)
+	case *Command_PutClusterSecret:
+		return anyUnknown(op.PutClusterSecret)
 	case *Command_PutOrg:
 		return anyUnknown(op.PutOrg)
 	case *Command_GrantCredits:

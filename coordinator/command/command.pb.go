@@ -78,7 +78,7 @@ func (x Release_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Release_Reason.Descriptor instead.
 func (Release_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{8, 0}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type RecordDelivery_Outcome int32
@@ -133,7 +133,7 @@ func (x RecordDelivery_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordDelivery_Outcome.Descriptor instead.
 func (RecordDelivery_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37, 0}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type Batch struct {
@@ -224,6 +224,8 @@ type Command struct {
 	//	*Command_CreateKey
 	//	*Command_RotateKey
 	//	*Command_RevokeKey
+	//	*Command_ExpireOutputs
+	//	*Command_PutClusterSecret
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -554,6 +556,24 @@ func (x *Command) GetRevokeKey() *RevokeKey {
 	return nil
 }
 
+func (x *Command) GetExpireOutputs() *ExpireOutputs {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ExpireOutputs); ok {
+			return x.ExpireOutputs
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutClusterSecret() *PutClusterSecret {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutClusterSecret); ok {
+			return x.PutClusterSecret
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -686,6 +706,14 @@ type Command_RevokeKey struct {
 	RevokeKey *RevokeKey `protobuf:"bytes,24,opt,name=revoke_key,json=revokeKey,proto3,oneof"`
 }
 
+type Command_ExpireOutputs struct {
+	ExpireOutputs *ExpireOutputs `protobuf:"bytes,50,opt,name=expire_outputs,json=expireOutputs,proto3,oneof"`
+}
+
+type Command_PutClusterSecret struct {
+	PutClusterSecret *PutClusterSecret `protobuf:"bytes,51,opt,name=put_cluster_secret,json=putClusterSecret,proto3,oneof"`
+}
+
 func (*Command_Submit) isCommand_Op() {}
 
 func (*Command_Lease) isCommand_Op() {}
@@ -749,6 +777,10 @@ func (*Command_CreateKey) isCommand_Op() {}
 func (*Command_RotateKey) isCommand_Op() {}
 
 func (*Command_RevokeKey) isCommand_Op() {}
+
+func (*Command_ExpireOutputs) isCommand_Op() {}
+
+func (*Command_PutClusterSecret) isCommand_Op() {}
 
 // Payload is opaque bytes: inline, or a blob that was stored before.
 type Payload struct {
@@ -933,9 +965,10 @@ type Submit struct {
 	MaxLosses      uint32                 `protobuf:"varint,13,opt,name=max_losses,json=maxLosses,proto3" json:"max_losses,omitempty"`
 	QueueLimit     uint32                 `protobuf:"varint,14,opt,name=queue_limit,json=queueLimit,proto3" json:"queue_limit,omitempty"` // of the organisation; 0 is the default
 	RetryTimeout   bool                   `protobuf:"varint,15,opt,name=retry_timeout,json=retryTimeout,proto3" json:"retry_timeout,omitempty"`
-	Reserve        int64                  `protobuf:"varint,60,opt,name=reserve,proto3" json:"reserve,omitempty"`                              // nano-units that the organisation must have, if it pays with credits
-	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`             // JSON object for the handler; it holds a secret
-	CallbackBase   string                 `protobuf:"bytes,40,opt,name=callback_base,json=callbackBase,proto3" json:"callback_base,omitempty"` // with callback_url: base of URLs in the webhook
+	Reserve        int64                  `protobuf:"varint,60,opt,name=reserve,proto3" json:"reserve,omitempty"`                                     // nano-units that the organisation must have, if it pays with credits
+	S3Config       []byte                 `protobuf:"bytes,30,opt,name=s3_config,json=s3Config,proto3" json:"s3_config,omitempty"`                    // JSON object for the handler; it holds a secret
+	CallbackBase   string                 `protobuf:"bytes,40,opt,name=callback_base,json=callbackBase,proto3" json:"callback_base,omitempty"`        // with callback_url: base of URLs in the webhook
+	ExpectedOutput int64                  `protobuf:"varint,50,opt,name=expected_output,json=expectedOutput,proto3" json:"expected_output,omitempty"` // bytes that it may store, if the quota must have room for them: level 3
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1096,6 +1129,13 @@ func (x *Submit) GetCallbackBase() string {
 	return ""
 }
 
+func (x *Submit) GetExpectedOutput() int64 {
+	if x != nil {
+		return x.ExpectedOutput
+	}
+	return 0
+}
+
 // Lease grants a queued job to an agent: CAS on (queued, expect_attempt).
 type Lease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1202,6 +1242,7 @@ type Finish struct {
 	Chunks        *Payload               `protobuf:"bytes,16,opt,name=chunks,proto3" json:"chunks,omitempty"`
 	NotBeforeMs   int64                  `protobuf:"varint,17,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // when a retry may start, chosen by the leader
 	Checkpoint    *Payload               `protobuf:"bytes,30,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                         // JSON, of outcome paused: where the next attempt goes on
+	Files         []*File                `protobuf:"bytes,50,rep,name=files,proto3" json:"files,omitempty"`                                   // level 3
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1362,6 +1403,74 @@ func (x *Finish) GetCheckpoint() *Payload {
 	return nil
 }
 
+func (x *Finish) GetFiles() []*File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// File is one that a job handed in; its blob was stored before.
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"` // 32 bytes
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_coordinator_command_command_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *File) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *File) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *File) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // Release returns a leased job to its place in the queue: CAS on the fence.
 type Release struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1378,7 +1487,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_coordinator_command_command_proto_msgTypes[8]
+	mi := &file_coordinator_command_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1499,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[8]
+	mi := &file_coordinator_command_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1512,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{8}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Release) GetJob() []byte {
@@ -1466,7 +1575,7 @@ type ExpireTTL struct {
 
 func (x *ExpireTTL) Reset() {
 	*x = ExpireTTL{}
-	mi := &file_coordinator_command_command_proto_msgTypes[9]
+	mi := &file_coordinator_command_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1587,7 @@ func (x *ExpireTTL) String() string {
 func (*ExpireTTL) ProtoMessage() {}
 
 func (x *ExpireTTL) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[9]
+	mi := &file_coordinator_command_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1600,7 @@ func (x *ExpireTTL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireTTL.ProtoReflect.Descriptor instead.
 func (*ExpireTTL) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{9}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExpireTTL) GetJob() []byte {
@@ -1516,7 +1625,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_coordinator_command_command_proto_msgTypes[10]
+	mi := &file_coordinator_command_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1637,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[10]
+	mi := &file_coordinator_command_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1650,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{10}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Cancel) GetJob() []byte {
@@ -1592,7 +1701,7 @@ type Reopen struct {
 
 func (x *Reopen) Reset() {
 	*x = Reopen{}
-	mi := &file_coordinator_command_command_proto_msgTypes[11]
+	mi := &file_coordinator_command_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1713,7 @@ func (x *Reopen) String() string {
 func (*Reopen) ProtoMessage() {}
 
 func (x *Reopen) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[11]
+	mi := &file_coordinator_command_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1726,7 @@ func (x *Reopen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reopen.ProtoReflect.Descriptor instead.
 func (*Reopen) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{11}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Reopen) GetJob() []byte {
@@ -1664,7 +1773,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_coordinator_command_command_proto_msgTypes[12]
+	mi := &file_coordinator_command_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1785,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[12]
+	mi := &file_coordinator_command_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1798,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{12}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Register) GetAgent() []byte {
@@ -1748,7 +1857,7 @@ type Adopt struct {
 
 func (x *Adopt) Reset() {
 	*x = Adopt{}
-	mi := &file_coordinator_command_command_proto_msgTypes[13]
+	mi := &file_coordinator_command_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1869,7 @@ func (x *Adopt) String() string {
 func (*Adopt) ProtoMessage() {}
 
 func (x *Adopt) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[13]
+	mi := &file_coordinator_command_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1882,7 @@ func (x *Adopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adopt.ProtoReflect.Descriptor instead.
 func (*Adopt) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{13}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Adopt) GetJob() []byte {
@@ -1817,7 +1926,7 @@ type PutEndpoint struct {
 
 func (x *PutEndpoint) Reset() {
 	*x = PutEndpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[14]
+	mi := &file_coordinator_command_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1938,7 @@ func (x *PutEndpoint) String() string {
 func (*PutEndpoint) ProtoMessage() {}
 
 func (x *PutEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[14]
+	mi := &file_coordinator_command_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1951,7 @@ func (x *PutEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEndpoint.ProtoReflect.Descriptor instead.
 func (*PutEndpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{14}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutEndpoint) GetOrg() string {
@@ -1890,7 +1999,7 @@ type DeleteEndpoint struct {
 
 func (x *DeleteEndpoint) Reset() {
 	*x = DeleteEndpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[15]
+	mi := &file_coordinator_command_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2011,7 @@ func (x *DeleteEndpoint) String() string {
 func (*DeleteEndpoint) ProtoMessage() {}
 
 func (x *DeleteEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[15]
+	mi := &file_coordinator_command_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2024,7 @@ func (x *DeleteEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpoint.ProtoReflect.Descriptor instead.
 func (*DeleteEndpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{15}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteEndpoint) GetOrg() string {
@@ -1942,7 +2051,7 @@ type Evict struct {
 
 func (x *Evict) Reset() {
 	*x = Evict{}
-	mi := &file_coordinator_command_command_proto_msgTypes[16]
+	mi := &file_coordinator_command_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2063,7 @@ func (x *Evict) String() string {
 func (*Evict) ProtoMessage() {}
 
 func (x *Evict) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[16]
+	mi := &file_coordinator_command_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2076,7 @@ func (x *Evict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evict.ProtoReflect.Descriptor instead.
 func (*Evict) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{16}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Evict) GetJobs() [][]byte {
@@ -1989,7 +2098,7 @@ type GrantCredits struct {
 
 func (x *GrantCredits) Reset() {
 	*x = GrantCredits{}
-	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2110,7 @@ func (x *GrantCredits) String() string {
 func (*GrantCredits) ProtoMessage() {}
 
 func (x *GrantCredits) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[17]
+	mi := &file_coordinator_command_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2123,7 @@ func (x *GrantCredits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantCredits.ProtoReflect.Descriptor instead.
 func (*GrantCredits) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{17}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GrantCredits) GetOrg() string {
@@ -2047,7 +2156,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2168,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[18]
+	mi := &file_coordinator_command_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2181,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{18}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutSettings) GetMaxBytes() int64 {
@@ -2092,7 +2201,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2213,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[19]
+	mi := &file_coordinator_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2226,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{19}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 // SetFeature raises the feature level of the cluster; it never falls. A node
@@ -2131,7 +2240,7 @@ type SetFeature struct {
 
 func (x *SetFeature) Reset() {
 	*x = SetFeature{}
-	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2252,7 @@ func (x *SetFeature) String() string {
 func (*SetFeature) ProtoMessage() {}
 
 func (x *SetFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[20]
+	mi := &file_coordinator_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2265,7 @@ func (x *SetFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFeature.ProtoReflect.Descriptor instead.
 func (*SetFeature) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{20}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetFeature) GetLevel() uint32 {
@@ -2185,7 +2294,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2306,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[21]
+	mi := &file_coordinator_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2319,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{21}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Segment) GetNumber() uint64 {
@@ -2294,7 +2403,7 @@ type Archived struct {
 
 func (x *Archived) Reset() {
 	*x = Archived{}
-	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2415,7 @@ func (x *Archived) String() string {
 func (*Archived) ProtoMessage() {}
 
 func (x *Archived) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[22]
+	mi := &file_coordinator_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2428,7 @@ func (x *Archived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Archived.ProtoReflect.Descriptor instead.
 func (*Archived) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{22}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Archived) GetJob() []byte {
@@ -2350,7 +2459,7 @@ type Archive struct {
 
 func (x *Archive) Reset() {
 	*x = Archive{}
-	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2471,7 @@ func (x *Archive) String() string {
 func (*Archive) ProtoMessage() {}
 
 func (x *Archive) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[23]
+	mi := &file_coordinator_command_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2484,7 @@ func (x *Archive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Archive.ProtoReflect.Descriptor instead.
 func (*Archive) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{23}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Archive) GetNumber() uint64 {
@@ -2417,7 +2526,7 @@ type DropSegment struct {
 
 func (x *DropSegment) Reset() {
 	*x = DropSegment{}
-	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2538,7 @@ func (x *DropSegment) String() string {
 func (*DropSegment) ProtoMessage() {}
 
 func (x *DropSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[24]
+	mi := &file_coordinator_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2551,7 @@ func (x *DropSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropSegment.ProtoReflect.Descriptor instead.
 func (*DropSegment) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{24}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DropSegment) GetNumbers() []uint64 {
@@ -2472,7 +2581,7 @@ type Recall struct {
 
 func (x *Recall) Reset() {
 	*x = Recall{}
-	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2593,7 @@ func (x *Recall) String() string {
 func (*Recall) ProtoMessage() {}
 
 func (x *Recall) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[25]
+	mi := &file_coordinator_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2606,7 @@ func (x *Recall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recall.ProtoReflect.Descriptor instead.
 func (*Recall) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{25}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Recall) GetJob() []byte {
@@ -2540,7 +2649,7 @@ type PutOrg struct {
 
 func (x *PutOrg) Reset() {
 	*x = PutOrg{}
-	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2661,7 @@ func (x *PutOrg) String() string {
 func (*PutOrg) ProtoMessage() {}
 
 func (x *PutOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[26]
+	mi := &file_coordinator_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2674,7 @@ func (x *PutOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOrg.ProtoReflect.Descriptor instead.
 func (*PutOrg) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{26}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PutOrg) GetId() string {
@@ -2642,7 +2751,7 @@ type DeleteOrg struct {
 
 func (x *DeleteOrg) Reset() {
 	*x = DeleteOrg{}
-	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2763,7 @@ func (x *DeleteOrg) String() string {
 func (*DeleteOrg) ProtoMessage() {}
 
 func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[27]
+	mi := &file_coordinator_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2776,7 @@ func (x *DeleteOrg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrg.ProtoReflect.Descriptor instead.
 func (*DeleteOrg) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{27}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteOrg) GetId() string {
@@ -2690,7 +2799,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2811,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[28]
+	mi := &file_coordinator_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2824,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{28}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Pause) GetJob() []byte {
@@ -2751,7 +2860,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2872,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[29]
+	mi := &file_coordinator_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2885,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{29}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Resume) GetJob() []byte {
@@ -2813,7 +2922,7 @@ type PauseEndpoint struct {
 
 func (x *PauseEndpoint) Reset() {
 	*x = PauseEndpoint{}
-	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +2934,7 @@ func (x *PauseEndpoint) String() string {
 func (*PauseEndpoint) ProtoMessage() {}
 
 func (x *PauseEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[30]
+	mi := &file_coordinator_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +2947,7 @@ func (x *PauseEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseEndpoint.ProtoReflect.Descriptor instead.
 func (*PauseEndpoint) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{30}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PauseEndpoint) GetOrg() string {
@@ -2876,7 +2985,7 @@ type Purge struct {
 
 func (x *Purge) Reset() {
 	*x = Purge{}
-	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2997,7 @@ func (x *Purge) String() string {
 func (*Purge) ProtoMessage() {}
 
 func (x *Purge) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[31]
+	mi := &file_coordinator_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3010,7 @@ func (x *Purge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purge.ProtoReflect.Descriptor instead.
 func (*Purge) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{31}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Purge) GetPurge() string {
@@ -2948,7 +3057,7 @@ type CreateKey struct {
 
 func (x *CreateKey) Reset() {
 	*x = CreateKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3069,7 @@ func (x *CreateKey) String() string {
 func (*CreateKey) ProtoMessage() {}
 
 func (x *CreateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[32]
+	mi := &file_coordinator_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3082,7 @@ func (x *CreateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKey.ProtoReflect.Descriptor instead.
 func (*CreateKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{32}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateKey) GetId() []byte {
@@ -3040,7 +3149,7 @@ type RotateKey struct {
 
 func (x *RotateKey) Reset() {
 	*x = RotateKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3161,7 @@ func (x *RotateKey) String() string {
 func (*RotateKey) ProtoMessage() {}
 
 func (x *RotateKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[33]
+	mi := &file_coordinator_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3174,7 @@ func (x *RotateKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
 func (*RotateKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{33}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RotateKey) GetId() []byte {
@@ -3114,7 +3223,7 @@ type RevokeKey struct {
 
 func (x *RevokeKey) Reset() {
 	*x = RevokeKey{}
-	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3235,7 @@ func (x *RevokeKey) String() string {
 func (*RevokeKey) ProtoMessage() {}
 
 func (x *RevokeKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[34]
+	mi := &file_coordinator_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3248,7 @@ func (x *RevokeKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKey.ProtoReflect.Descriptor instead.
 func (*RevokeKey) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{34}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeKey) GetId() []byte {
@@ -3172,7 +3281,7 @@ type PutSecret struct {
 
 func (x *PutSecret) Reset() {
 	*x = PutSecret{}
-	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3293,7 @@ func (x *PutSecret) String() string {
 func (*PutSecret) ProtoMessage() {}
 
 func (x *PutSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[35]
+	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3306,7 @@ func (x *PutSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
 func (*PutSecret) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{35}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PutSecret) GetId() []byte {
@@ -3253,7 +3362,7 @@ type DropSecret struct {
 
 func (x *DropSecret) Reset() {
 	*x = DropSecret{}
-	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3374,7 @@ func (x *DropSecret) String() string {
 func (*DropSecret) ProtoMessage() {}
 
 func (x *DropSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[36]
+	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3387,7 @@ func (x *DropSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropSecret.ProtoReflect.Descriptor instead.
 func (*DropSecret) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DropSecret) GetId() []byte {
@@ -3315,7 +3424,7 @@ type RecordDelivery struct {
 
 func (x *RecordDelivery) Reset() {
 	*x = RecordDelivery{}
-	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	mi := &file_coordinator_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3436,7 @@ func (x *RecordDelivery) String() string {
 func (*RecordDelivery) ProtoMessage() {}
 
 func (x *RecordDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[37]
+	mi := &file_coordinator_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3449,7 @@ func (x *RecordDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordDelivery.ProtoReflect.Descriptor instead.
 func (*RecordDelivery) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RecordDelivery) GetJob() []byte {
@@ -3425,7 +3534,7 @@ type Redeliver struct {
 
 func (x *Redeliver) Reset() {
 	*x = Redeliver{}
-	mi := &file_coordinator_command_command_proto_msgTypes[38]
+	mi := &file_coordinator_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3437,7 +3546,7 @@ func (x *Redeliver) String() string {
 func (*Redeliver) ProtoMessage() {}
 
 func (x *Redeliver) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_command_command_proto_msgTypes[38]
+	mi := &file_coordinator_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3450,7 +3559,7 @@ func (x *Redeliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redeliver.ProtoReflect.Descriptor instead.
 func (*Redeliver) Descriptor() ([]byte, []int) {
-	return file_coordinator_command_command_proto_rawDescGZIP(), []int{38}
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Redeliver) GetJob() []byte {
@@ -3474,6 +3583,89 @@ func (x *Redeliver) GetExpectAttempt() uint32 {
 	return 0
 }
 
+// ExpireOutputs forgets the stored outputs whose time is over by the FSM clock,
+// the oldest first and a bounded number at a time.
+type ExpireOutputs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireOutputs) Reset() {
+	*x = ExpireOutputs{}
+	mi := &file_coordinator_command_command_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireOutputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireOutputs) ProtoMessage() {}
+
+func (x *ExpireOutputs) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireOutputs.ProtoReflect.Descriptor instead.
+func (*ExpireOutputs) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{40}
+}
+
+// PutClusterSecret sets the cluster's secret: CAS on none being set.
+type PutClusterSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"` // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutClusterSecret) Reset() {
+	*x = PutClusterSecret{}
+	mi := &file_coordinator_command_command_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutClusterSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutClusterSecret) ProtoMessage() {}
+
+func (x *PutClusterSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_command_command_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutClusterSecret.ProtoReflect.Descriptor instead.
+func (*PutClusterSecret) Descriptor() ([]byte, []int) {
+	return file_coordinator_command_command_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PutClusterSecret) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 var File_coordinator_command_command_proto protoreflect.FileDescriptor
 
 const file_coordinator_command_command_proto_rawDesc = "" +
@@ -3481,7 +3673,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xe3\x0f\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x87\x11\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -3525,7 +3717,9 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\n" +
 	"rotate_key\x18\x17 \x01(\v2\x1e.windlass.command.v1.RotateKeyH\x00R\trotateKey\x12?\n" +
 	"\n" +
-	"revoke_key\x18\x18 \x01(\v2\x1e.windlass.command.v1.RevokeKeyH\x00R\trevokeKeyB\x04\n" +
+	"revoke_key\x18\x18 \x01(\v2\x1e.windlass.command.v1.RevokeKeyH\x00R\trevokeKey\x12K\n" +
+	"\x0eexpire_outputs\x182 \x01(\v2\".windlass.command.v1.ExpireOutputsH\x00R\rexpireOutputs\x12U\n" +
+	"\x12put_cluster_secret\x183 \x01(\v2%.windlass.command.v1.PutClusterSecretH\x00R\x10putClusterSecretB\x04\n" +
 	"\x02op\"M\n" +
 	"\aPayload\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
@@ -3536,7 +3730,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"2\n" +
 	"\x04Held\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xd3\x04\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xfc\x04\n" +
 	"\x06Submit\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1a\n" +
@@ -3558,14 +3752,15 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\rretry_timeout\x18\x0f \x01(\bR\fretryTimeout\x12\x18\n" +
 	"\areserve\x18< \x01(\x03R\areserve\x12\x1b\n" +
 	"\ts3_config\x18\x1e \x01(\fR\bs3Config\x12#\n" +
-	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xac\x01\n" +
+	"\rcallback_base\x18( \x01(\tR\fcallbackBase\x12'\n" +
+	"\x0fexpected_output\x182 \x01(\x03R\x0eexpectedOutput\"\xac\x01\n" +
 	"\x05Lease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12%\n" +
 	"\x0eexpect_attempt\x18\x02 \x01(\rR\rexpectAttempt\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\fR\x05agent\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\fR\vincarnation\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\x04\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xa8\x05\n" +
 	"\x06Finish\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -3589,7 +3784,12 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\rnot_before_ms\x18\x11 \x01(\x03R\vnotBeforeMs\x12<\n" +
 	"\n" +
 	"checkpoint\x18\x1e \x01(\v2\x1c.windlass.command.v1.PayloadR\n" +
-	"checkpoint\"\xb3\x02\n" +
+	"checkpoint\x12/\n" +
+	"\x05files\x182 \x03(\v2\x19.windlass.command.v1.FileR\x05files\"F\n" +
+	"\x04File\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"\xb3\x02\n" +
 	"\aRelease\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -3767,7 +3967,10 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\tRedeliver\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12%\n" +
-	"\x0eexpect_attempt\x18\x03 \x01(\rR\rexpectAttemptB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
+	"\x0eexpect_attempt\x18\x03 \x01(\rR\rexpectAttempt\"\x0f\n" +
+	"\rExpireOutputs\"*\n" +
+	"\x10PutClusterSecret\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secretB\x1eZ\x1cwindlass/coordinator/commandb\x06proto3"
 
 var (
 	file_coordinator_command_command_proto_rawDescOnce sync.Once
@@ -3782,7 +3985,7 @@ func file_coordinator_command_command_proto_rawDescGZIP() []byte {
 }
 
 var file_coordinator_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_coordinator_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_coordinator_command_command_proto_goTypes = []any{
 	(Release_Reason)(0),         // 0: windlass.command.v1.Release.Reason
 	(RecordDelivery_Outcome)(0), // 1: windlass.command.v1.RecordDelivery.Outcome
@@ -3794,88 +3997,94 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*Submit)(nil),              // 7: windlass.command.v1.Submit
 	(*Lease)(nil),               // 8: windlass.command.v1.Lease
 	(*Finish)(nil),              // 9: windlass.command.v1.Finish
-	(*Release)(nil),             // 10: windlass.command.v1.Release
-	(*ExpireTTL)(nil),           // 11: windlass.command.v1.ExpireTTL
-	(*Cancel)(nil),              // 12: windlass.command.v1.Cancel
-	(*Reopen)(nil),              // 13: windlass.command.v1.Reopen
-	(*Register)(nil),            // 14: windlass.command.v1.Register
-	(*Adopt)(nil),               // 15: windlass.command.v1.Adopt
-	(*PutEndpoint)(nil),         // 16: windlass.command.v1.PutEndpoint
-	(*DeleteEndpoint)(nil),      // 17: windlass.command.v1.DeleteEndpoint
-	(*Evict)(nil),               // 18: windlass.command.v1.Evict
-	(*GrantCredits)(nil),        // 19: windlass.command.v1.GrantCredits
-	(*PutSettings)(nil),         // 20: windlass.command.v1.PutSettings
-	(*Checkpoint)(nil),          // 21: windlass.command.v1.Checkpoint
-	(*SetFeature)(nil),          // 22: windlass.command.v1.SetFeature
-	(*Segment)(nil),             // 23: windlass.command.v1.Segment
-	(*Archived)(nil),            // 24: windlass.command.v1.Archived
-	(*Archive)(nil),             // 25: windlass.command.v1.Archive
-	(*DropSegment)(nil),         // 26: windlass.command.v1.DropSegment
-	(*Recall)(nil),              // 27: windlass.command.v1.Recall
-	(*PutOrg)(nil),              // 28: windlass.command.v1.PutOrg
-	(*DeleteOrg)(nil),           // 29: windlass.command.v1.DeleteOrg
-	(*Pause)(nil),               // 30: windlass.command.v1.Pause
-	(*Resume)(nil),              // 31: windlass.command.v1.Resume
-	(*PauseEndpoint)(nil),       // 32: windlass.command.v1.PauseEndpoint
-	(*Purge)(nil),               // 33: windlass.command.v1.Purge
-	(*CreateKey)(nil),           // 34: windlass.command.v1.CreateKey
-	(*RotateKey)(nil),           // 35: windlass.command.v1.RotateKey
-	(*RevokeKey)(nil),           // 36: windlass.command.v1.RevokeKey
-	(*PutSecret)(nil),           // 37: windlass.command.v1.PutSecret
-	(*DropSecret)(nil),          // 38: windlass.command.v1.DropSecret
-	(*RecordDelivery)(nil),      // 39: windlass.command.v1.RecordDelivery
-	(*Redeliver)(nil),           // 40: windlass.command.v1.Redeliver
+	(*File)(nil),                // 10: windlass.command.v1.File
+	(*Release)(nil),             // 11: windlass.command.v1.Release
+	(*ExpireTTL)(nil),           // 12: windlass.command.v1.ExpireTTL
+	(*Cancel)(nil),              // 13: windlass.command.v1.Cancel
+	(*Reopen)(nil),              // 14: windlass.command.v1.Reopen
+	(*Register)(nil),            // 15: windlass.command.v1.Register
+	(*Adopt)(nil),               // 16: windlass.command.v1.Adopt
+	(*PutEndpoint)(nil),         // 17: windlass.command.v1.PutEndpoint
+	(*DeleteEndpoint)(nil),      // 18: windlass.command.v1.DeleteEndpoint
+	(*Evict)(nil),               // 19: windlass.command.v1.Evict
+	(*GrantCredits)(nil),        // 20: windlass.command.v1.GrantCredits
+	(*PutSettings)(nil),         // 21: windlass.command.v1.PutSettings
+	(*Checkpoint)(nil),          // 22: windlass.command.v1.Checkpoint
+	(*SetFeature)(nil),          // 23: windlass.command.v1.SetFeature
+	(*Segment)(nil),             // 24: windlass.command.v1.Segment
+	(*Archived)(nil),            // 25: windlass.command.v1.Archived
+	(*Archive)(nil),             // 26: windlass.command.v1.Archive
+	(*DropSegment)(nil),         // 27: windlass.command.v1.DropSegment
+	(*Recall)(nil),              // 28: windlass.command.v1.Recall
+	(*PutOrg)(nil),              // 29: windlass.command.v1.PutOrg
+	(*DeleteOrg)(nil),           // 30: windlass.command.v1.DeleteOrg
+	(*Pause)(nil),               // 31: windlass.command.v1.Pause
+	(*Resume)(nil),              // 32: windlass.command.v1.Resume
+	(*PauseEndpoint)(nil),       // 33: windlass.command.v1.PauseEndpoint
+	(*Purge)(nil),               // 34: windlass.command.v1.Purge
+	(*CreateKey)(nil),           // 35: windlass.command.v1.CreateKey
+	(*RotateKey)(nil),           // 36: windlass.command.v1.RotateKey
+	(*RevokeKey)(nil),           // 37: windlass.command.v1.RevokeKey
+	(*PutSecret)(nil),           // 38: windlass.command.v1.PutSecret
+	(*DropSecret)(nil),          // 39: windlass.command.v1.DropSecret
+	(*RecordDelivery)(nil),      // 40: windlass.command.v1.RecordDelivery
+	(*Redeliver)(nil),           // 41: windlass.command.v1.Redeliver
+	(*ExpireOutputs)(nil),       // 42: windlass.command.v1.ExpireOutputs
+	(*PutClusterSecret)(nil),    // 43: windlass.command.v1.PutClusterSecret
 }
 var file_coordinator_command_command_proto_depIdxs = []int32{
 	3,  // 0: windlass.command.v1.Batch.commands:type_name -> windlass.command.v1.Command
 	7,  // 1: windlass.command.v1.Command.submit:type_name -> windlass.command.v1.Submit
 	8,  // 2: windlass.command.v1.Command.lease:type_name -> windlass.command.v1.Lease
 	9,  // 3: windlass.command.v1.Command.finish:type_name -> windlass.command.v1.Finish
-	10, // 4: windlass.command.v1.Command.release:type_name -> windlass.command.v1.Release
-	11, // 5: windlass.command.v1.Command.expire_ttl:type_name -> windlass.command.v1.ExpireTTL
-	12, // 6: windlass.command.v1.Command.cancel:type_name -> windlass.command.v1.Cancel
-	13, // 7: windlass.command.v1.Command.reopen:type_name -> windlass.command.v1.Reopen
-	14, // 8: windlass.command.v1.Command.register:type_name -> windlass.command.v1.Register
-	15, // 9: windlass.command.v1.Command.adopt:type_name -> windlass.command.v1.Adopt
-	16, // 10: windlass.command.v1.Command.put_endpoint:type_name -> windlass.command.v1.PutEndpoint
-	17, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
-	18, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
-	20, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
-	25, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
-	26, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
-	27, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
-	37, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
-	38, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
-	39, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
-	40, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
-	19, // 21: windlass.command.v1.Command.grant_credits:type_name -> windlass.command.v1.GrantCredits
-	21, // 22: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
-	22, // 23: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
-	28, // 24: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
-	29, // 25: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
-	30, // 26: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
-	31, // 27: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
-	32, // 28: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
-	33, // 29: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
-	34, // 30: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
-	35, // 31: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
-	36, // 32: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
-	4,  // 33: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
-	5,  // 34: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
-	4,  // 35: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
-	4,  // 36: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
-	4,  // 37: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
-	4,  // 38: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
-	0,  // 39: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
-	6,  // 40: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
-	23, // 41: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
-	24, // 42: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
-	1,  // 43: windlass.command.v1.RecordDelivery.outcome:type_name -> windlass.command.v1.RecordDelivery.Outcome
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	11, // 4: windlass.command.v1.Command.release:type_name -> windlass.command.v1.Release
+	12, // 5: windlass.command.v1.Command.expire_ttl:type_name -> windlass.command.v1.ExpireTTL
+	13, // 6: windlass.command.v1.Command.cancel:type_name -> windlass.command.v1.Cancel
+	14, // 7: windlass.command.v1.Command.reopen:type_name -> windlass.command.v1.Reopen
+	15, // 8: windlass.command.v1.Command.register:type_name -> windlass.command.v1.Register
+	16, // 9: windlass.command.v1.Command.adopt:type_name -> windlass.command.v1.Adopt
+	17, // 10: windlass.command.v1.Command.put_endpoint:type_name -> windlass.command.v1.PutEndpoint
+	18, // 11: windlass.command.v1.Command.delete_endpoint:type_name -> windlass.command.v1.DeleteEndpoint
+	19, // 12: windlass.command.v1.Command.evict:type_name -> windlass.command.v1.Evict
+	21, // 13: windlass.command.v1.Command.put_settings:type_name -> windlass.command.v1.PutSettings
+	26, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
+	27, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
+	28, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
+	38, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
+	39, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
+	40, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
+	41, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
+	20, // 21: windlass.command.v1.Command.grant_credits:type_name -> windlass.command.v1.GrantCredits
+	22, // 22: windlass.command.v1.Command.checkpoint:type_name -> windlass.command.v1.Checkpoint
+	23, // 23: windlass.command.v1.Command.set_feature:type_name -> windlass.command.v1.SetFeature
+	29, // 24: windlass.command.v1.Command.put_org:type_name -> windlass.command.v1.PutOrg
+	30, // 25: windlass.command.v1.Command.delete_org:type_name -> windlass.command.v1.DeleteOrg
+	31, // 26: windlass.command.v1.Command.pause:type_name -> windlass.command.v1.Pause
+	32, // 27: windlass.command.v1.Command.resume:type_name -> windlass.command.v1.Resume
+	33, // 28: windlass.command.v1.Command.pause_endpoint:type_name -> windlass.command.v1.PauseEndpoint
+	34, // 29: windlass.command.v1.Command.purge:type_name -> windlass.command.v1.Purge
+	35, // 30: windlass.command.v1.Command.create_key:type_name -> windlass.command.v1.CreateKey
+	36, // 31: windlass.command.v1.Command.rotate_key:type_name -> windlass.command.v1.RotateKey
+	37, // 32: windlass.command.v1.Command.revoke_key:type_name -> windlass.command.v1.RevokeKey
+	42, // 33: windlass.command.v1.Command.expire_outputs:type_name -> windlass.command.v1.ExpireOutputs
+	43, // 34: windlass.command.v1.Command.put_cluster_secret:type_name -> windlass.command.v1.PutClusterSecret
+	4,  // 35: windlass.command.v1.Submit.input:type_name -> windlass.command.v1.Payload
+	5,  // 36: windlass.command.v1.Submit.tags:type_name -> windlass.command.v1.Tag
+	4,  // 37: windlass.command.v1.Finish.output:type_name -> windlass.command.v1.Payload
+	4,  // 38: windlass.command.v1.Finish.logs:type_name -> windlass.command.v1.Payload
+	4,  // 39: windlass.command.v1.Finish.chunks:type_name -> windlass.command.v1.Payload
+	4,  // 40: windlass.command.v1.Finish.checkpoint:type_name -> windlass.command.v1.Payload
+	10, // 41: windlass.command.v1.Finish.files:type_name -> windlass.command.v1.File
+	0,  // 42: windlass.command.v1.Release.reason:type_name -> windlass.command.v1.Release.Reason
+	6,  // 43: windlass.command.v1.Register.held:type_name -> windlass.command.v1.Held
+	24, // 44: windlass.command.v1.Archive.segment:type_name -> windlass.command.v1.Segment
+	25, // 45: windlass.command.v1.Archive.jobs:type_name -> windlass.command.v1.Archived
+	1,  // 46: windlass.command.v1.RecordDelivery.outcome:type_name -> windlass.command.v1.RecordDelivery.Outcome
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_command_command_proto_init() }
@@ -3916,6 +4125,8 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_CreateKey)(nil),
 		(*Command_RotateKey)(nil),
 		(*Command_RevokeKey)(nil),
+		(*Command_ExpireOutputs)(nil),
+		(*Command_PutClusterSecret)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3923,7 +4134,7 @@ func file_coordinator_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_command_command_proto_rawDesc), len(file_coordinator_command_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

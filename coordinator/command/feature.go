@@ -35,14 +35,15 @@ const (
 func Feature(c *Command) uint32 {
 	switch op := c.GetOp().(type) {
 	case *Command_Pause, *Command_Resume, *Command_PauseEndpoint, *Command_Purge,
-		*Command_PutSecret, *Command_DropSecret, *Command_RecordDelivery, *Command_Redeliver:
+		*Command_PutSecret, *Command_DropSecret, *Command_RecordDelivery, *Command_Redeliver,
+		*Command_ExpireOutputs, *Command_PutClusterSecret:
 		return FeatureAPI
 	case *Command_Submit:
-		if len(op.Submit.GetS3Config()) > 0 || op.Submit.GetCallbackBase() != "" || op.Submit.GetReserve() != 0 {
+		if s := op.Submit; len(s.GetS3Config()) > 0 || s.GetCallbackBase() != "" || s.GetReserve() != 0 || s.GetExpectedOutput() != 0 {
 			return FeatureAPI
 		}
 	case *Command_Finish:
-		if op.Finish.GetOutcome() == string(protocol.OutcomePaused) || op.Finish.GetCheckpoint() != nil {
+		if op.Finish.GetOutcome() == string(protocol.OutcomePaused) || op.Finish.GetCheckpoint() != nil || len(op.Finish.GetFiles()) > 0 {
 			return FeatureAPI
 		}
 	case *Command_Archive, *Command_DropSegment, *Command_Recall:

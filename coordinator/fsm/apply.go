@@ -90,6 +90,10 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.recordDelivery(op.RecordDelivery)
 	case *command.Command_Redeliver:
 		return s.redeliver(op.Redeliver)
+	case *command.Command_ExpireOutputs:
+		return s.expireOutputs()
+	case *command.Command_PutClusterSecret:
+		return s.putClusterSecret(op.PutClusterSecret)
 	case *command.Command_Checkpoint:
 		s.checkpoint = true
 		return replayed()

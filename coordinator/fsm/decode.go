@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -11,11 +12,15 @@ import (
 	"windlass/protocol"
 )
 
-func metaOf(m *HeaderRecord) state.Meta {
-	return state.Meta{
+func metaOf(m *HeaderRecord) (state.Meta, error) {
+	meta := state.Meta{
 		Index: m.GetIndex(), ClockMs: m.GetClockMs(), Seq: m.GetSeq(), Revision: m.GetRevision(),
 		Feature: m.GetFeature(), Segment: m.GetSegment(), Settings: state.Settings{MaxBytes: m.GetMaxBytes()},
 	}
+	if len(m.GetSecret()) == 0 {
+		return meta, nil
+	}
+	return meta, fill("secret", meta.Secret[:], m.GetSecret())
 }
 
 func (r *recordReader) org(m *OrgRecord) error {
@@ -121,6 +126,19 @@ func (r *recordReader) segment(m *SegmentRecord) error {
 	return r.to.Segment(g)
 }
 
+func (r *recordReader) stored(m *StoredRecord) error {
+	s := &state.Stored{Org: r.to.Intern(m.GetOrg()), ExpiresMs: m.GetExpiresMs(), Bytes: m.GetBytes(), Blobs: make([][32]byte, len(m.GetBlobs()))}
+	if err := fill("stored output", s.Job[:], m.GetJob()); err != nil {
+		return err
+	}
+	for i, b := range m.GetBlobs() {
+		if err := fill("stored output", s.Blobs[i][:], b); err != nil {
+			return err
+		}
+	}
+	return r.to.Stored(s)
+}
+
 func (r *recordReader) job(m *JobRecord) error {
 	j, err := jobOf(m, r.to.Intern)
 	if err != nil {
@@ -215,7 +233,14 @@ func outcomeOf(m *OutcomeRecord) (*state.Outcome, error) {
 		Attempt: m.GetAttempt(), GrantedMs: m.GetGrantedMs(), StartedMs: m.GetStartedMs(), EndedMs: m.GetEndedMs(),
 		ErrCode: protocol.Code(m.GetErrCode()), ErrMessage: m.GetErrMessage(), ErrDetails: m.GetErrDetails(),
 		Retryable: m.GetRetryable(), Partial: m.GetPartial(), Facts: m.GetFacts(),
-		Revision: m.GetRevision(), Reported: m.GetReported(),
+		Revision: m.GetRevision(), Reported: m.GetReported(), OutputsUntilMs: m.GetOutputsUntilMs(),
+	}
+	for _, r := range m.GetFiles() {
+		f := state.File{Name: r.GetName(), Blob: state.Blob{Size: r.GetSize()}}
+		if err := cmp.Or(known(r), fill("file", f.Blob.SHA256[:], r.GetSha256())); err != nil {
+			return nil, err
+		}
+		o.Files = append(o.Files, f)
 	}
 	var err error
 	if o.Output, err = payloadOf(m.GetOutput()); err != nil {

@@ -7,8 +7,24 @@ import (
 func headerRecord(m state.Meta) *HeaderRecord {
 	return &HeaderRecord{
 		Index: m.Index, ClockMs: m.ClockMs, Seq: m.Seq, Revision: m.Revision, MaxBytes: m.Settings.MaxBytes,
-		Feature: m.Feature, Segment: m.Segment,
+		Feature: m.Feature, Segment: m.Segment, Secret: secretRecord(m.Secret),
 	}
+}
+
+// secretRecord is empty for none, so that a state without one is written as before.
+func secretRecord(secret [32]byte) []byte {
+	if secret == [32]byte{} {
+		return nil
+	}
+	return secret[:]
+}
+
+func storedRecord(s *state.Stored) *StoredRecord {
+	r := &StoredRecord{Job: s.Job[:], Org: s.Org, ExpiresMs: s.ExpiresMs, Bytes: s.Bytes}
+	for i := range s.Blobs {
+		r.Blobs = append(r.Blobs, s.Blobs[i][:])
+	}
+	return r
 }
 
 func orgRecord(o *state.Org) *OrgRecord {
@@ -118,13 +134,19 @@ func outcomeRecord(o *state.Outcome) *OutcomeRecord {
 	if o == nil {
 		return nil
 	}
-	return &OutcomeRecord{
+	r := &OutcomeRecord{
 		Attempt: o.Attempt, GrantedMs: o.GrantedMs, StartedMs: o.StartedMs, EndedMs: o.EndedMs,
 		Output: payloadRecord(o.Output), Logs: payloadRecord(o.Logs), Chunks: payloadRecord(o.Chunks),
 		ErrCode: string(o.ErrCode), ErrMessage: o.ErrMessage, ErrDetails: o.ErrDetails,
 		Retryable: o.Retryable, Partial: o.Partial, Facts: o.Facts,
 		Agent: o.Agent[:], Revision: o.Revision, Reported: o.Reported, Delivery: deliveryRecord(o.Delivery),
+		OutputsUntilMs: o.OutputsUntilMs,
 	}
+	for i := range o.Files {
+		f := &o.Files[i]
+		r.Files = append(r.Files, &FileRecord{Name: f.Name, Sha256: f.Blob.SHA256[:], Size: f.Blob.Size})
+	}
+	return r
 }
 
 func deliveryRecord(d *state.Delivery) *DeliveryRecord {

@@ -21,7 +21,11 @@ func (s *step) finish(c *command.Finish) command.Result {
 	n.Lease = nil
 	n.Outcome = s.outcome(c, j.Lease)
 	s.bill(n)
-	retry := s.settle(n, protocol.Outcome(c.GetOutcome()))
+	outcome := protocol.Outcome(c.GetOutcome())
+	if !s.keepOutputs(n, j.Outcome, outcome) {
+		outcome = protocol.OutcomeFailed
+	}
+	retry := s.settle(n, outcome)
 	switch {
 	case retry:
 		n.Status = protocol.StatusQueued
@@ -112,6 +116,9 @@ func (s *step) outcome(c *command.Finish, lease *state.Lease) *state.Outcome {
 		Agent:      lease.Agent,
 		Revision:   lease.Revision,
 		Reported:   true,
+	}
+	for _, f := range c.GetFiles() {
+		o.Files = append(o.Files, state.File{Name: f.GetName(), Blob: state.Blob{SHA256: [32]byte(f.GetSha256()), Size: f.GetSize()}})
 	}
 	if o.EndedMs == 0 {
 		o.EndedMs = s.clock

@@ -128,6 +128,7 @@ func (s *step) evict(c *command.Evict) command.Result {
 		id := protocol.JobID(raw)
 		if j := s.txn.Job(id); j != nil && !j.Live() && !j.Owes() {
 			s.remove(j)
+			s.txn.DropStored(j)
 			r.Count++
 		}
 	}

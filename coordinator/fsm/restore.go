@@ -103,7 +103,10 @@ func (r *recordReader) row(kind byte) error {
 	switch kind {
 	case typeHeader:
 		return each(r, new(HeaderRecord), func(m *HeaderRecord) error {
-			r.meta = metaOf(m)
+			var err error
+			if r.meta, err = metaOf(m); err != nil {
+				return err
+			}
 			return command.SupportsFeature(r.meta.Feature)
 		})
 	case typeOrg:
@@ -127,6 +130,9 @@ func (r *recordReader) row(kind byte) error {
 	case typeSegment:
 		r.count.Segments++
 		return each(r, new(SegmentRecord), r.segment)
+	case typeStored:
+		r.count.Stored++
+		return each(r, new(StoredRecord), r.stored)
 	case typeJob:
 		r.count.Jobs++
 		return each(r, new(JobRecord), r.job)

@@ -49,6 +49,11 @@ const (
 	typeAPIKey
 )
 
+// typeStored is between the segments and the jobs.
+const (
+	typeStored byte = 50
+)
+
 // place orders the record types in a snapshot.
 func place(kind byte) int {
 	const step = 10
@@ -61,6 +66,8 @@ func place(kind byte) int {
 		return step*int(typeKey) + 1
 	case typeSegment:
 		return step*int(typeKey) + 2
+	case typeStored:
+		return step*int(typeKey) + 5
 	}
 	return step * int(kind)
 }
@@ -152,6 +159,10 @@ func (w *recordWriter) view(v *state.View) {
 		count.Segments++
 		w.record(typeSegment, segmentRecord(g))
 	}
+	v.Stored(func(s *state.Stored) bool {
+		count.Stored++
+		return w.record(typeStored, storedRecord(s))
+	})
 	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
 		count.Jobs++
 		return w.record(typeJob, jobRecord(j))

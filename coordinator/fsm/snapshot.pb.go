@@ -34,6 +34,7 @@ type HeaderRecord struct {
 	MaxBytes      int64                  `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	Feature       uint32                 `protobuf:"varint,6,opt,name=feature,proto3" json:"feature,omitempty"` // replicated feature level
 	Segment       uint64                 `protobuf:"varint,7,opt,name=segment,proto3" json:"segment,omitempty"` // number of the newest segment of the archive
+	Secret        []byte                 `protobuf:"bytes,50,opt,name=secret,proto3" json:"secret,omitempty"`   // 32 bytes, or none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,6 +116,13 @@ func (x *HeaderRecord) GetSegment() uint64 {
 		return x.Segment
 	}
 	return 0
+}
+
+func (x *HeaderRecord) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
 }
 
 // EndpointRecord carries documents as the JSON of protocol.Endpoint.
@@ -928,26 +936,28 @@ func (x *ExtraRecord) GetCallbackBase() string {
 }
 
 type OutcomeRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	GrantedMs     int64                  `protobuf:"varint,2,opt,name=granted_ms,json=grantedMs,proto3" json:"granted_ms,omitempty"`
-	StartedMs     int64                  `protobuf:"varint,3,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
-	EndedMs       int64                  `protobuf:"varint,4,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
-	Output        *PayloadRecord         `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	ErrCode       string                 `protobuf:"bytes,6,opt,name=err_code,json=errCode,proto3" json:"err_code,omitempty"`
-	ErrMessage    string                 `protobuf:"bytes,7,opt,name=err_message,json=errMessage,proto3" json:"err_message,omitempty"`
-	ErrDetails    []byte                 `protobuf:"bytes,8,opt,name=err_details,json=errDetails,proto3" json:"err_details,omitempty"`
-	Retryable     bool                   `protobuf:"varint,9,opt,name=retryable,proto3" json:"retryable,omitempty"`
-	Partial       []byte                 `protobuf:"bytes,10,opt,name=partial,proto3" json:"partial,omitempty"`
-	Facts         []byte                 `protobuf:"bytes,11,opt,name=facts,proto3" json:"facts,omitempty"`
-	Logs          *PayloadRecord         `protobuf:"bytes,12,opt,name=logs,proto3" json:"logs,omitempty"`
-	Chunks        *PayloadRecord         `protobuf:"bytes,13,opt,name=chunks,proto3" json:"chunks,omitempty"`
-	Agent         []byte                 `protobuf:"bytes,14,opt,name=agent,proto3" json:"agent,omitempty"`
-	Revision      uint64                 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
-	Reported      bool                   `protobuf:"varint,16,opt,name=reported,proto3" json:"reported,omitempty"`
-	Delivery      *DeliveryRecord        `protobuf:"bytes,40,opt,name=delivery,proto3" json:"delivery,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Attempt        uint32                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	GrantedMs      int64                  `protobuf:"varint,2,opt,name=granted_ms,json=grantedMs,proto3" json:"granted_ms,omitempty"`
+	StartedMs      int64                  `protobuf:"varint,3,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	EndedMs        int64                  `protobuf:"varint,4,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	Output         *PayloadRecord         `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
+	ErrCode        string                 `protobuf:"bytes,6,opt,name=err_code,json=errCode,proto3" json:"err_code,omitempty"`
+	ErrMessage     string                 `protobuf:"bytes,7,opt,name=err_message,json=errMessage,proto3" json:"err_message,omitempty"`
+	ErrDetails     []byte                 `protobuf:"bytes,8,opt,name=err_details,json=errDetails,proto3" json:"err_details,omitempty"`
+	Retryable      bool                   `protobuf:"varint,9,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	Partial        []byte                 `protobuf:"bytes,10,opt,name=partial,proto3" json:"partial,omitempty"`
+	Facts          []byte                 `protobuf:"bytes,11,opt,name=facts,proto3" json:"facts,omitempty"`
+	Logs           *PayloadRecord         `protobuf:"bytes,12,opt,name=logs,proto3" json:"logs,omitempty"`
+	Chunks         *PayloadRecord         `protobuf:"bytes,13,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	Agent          []byte                 `protobuf:"bytes,14,opt,name=agent,proto3" json:"agent,omitempty"`
+	Revision       uint64                 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reported       bool                   `protobuf:"varint,16,opt,name=reported,proto3" json:"reported,omitempty"`
+	Delivery       *DeliveryRecord        `protobuf:"bytes,40,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	Files          []*FileRecord          `protobuf:"bytes,50,rep,name=files,proto3" json:"files,omitempty"`
+	OutputsUntilMs int64                  `protobuf:"varint,51,opt,name=outputs_until_ms,json=outputsUntilMs,proto3" json:"outputs_until_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *OutcomeRecord) Reset() {
@@ -1097,6 +1107,20 @@ func (x *OutcomeRecord) GetDelivery() *DeliveryRecord {
 		return x.Delivery
 	}
 	return nil
+}
+
+func (x *OutcomeRecord) GetFiles() []*FileRecord {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *OutcomeRecord) GetOutputsUntilMs() int64 {
+	if x != nil {
+		return x.OutputsUntilMs
+	}
+	return 0
 }
 
 type DeliveryRecord struct {
@@ -1404,6 +1428,143 @@ func (x *SecretRecord) GetAutomatic() bool {
 	return false
 }
 
+type FileRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileRecord) Reset() {
+	*x = FileRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileRecord) ProtoMessage() {}
+
+func (x *FileRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileRecord.ProtoReflect.Descriptor instead.
+func (*FileRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FileRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FileRecord) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *FileRecord) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// StoredRecord is what a job has in the blob store; they come before the jobs.
+type StoredRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,3,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Blobs         [][]byte               `protobuf:"bytes,5,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredRecord) Reset() {
+	*x = StoredRecord{}
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredRecord) ProtoMessage() {}
+
+func (x *StoredRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredRecord.ProtoReflect.Descriptor instead.
+func (*StoredRecord) Descriptor() ([]byte, []int) {
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StoredRecord) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *StoredRecord) GetOrg() string {
+	if x != nil {
+		return x.Org
+	}
+	return ""
+}
+
+func (x *StoredRecord) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *StoredRecord) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StoredRecord) GetBlobs() [][]byte {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
 // SegmentRecord is a segment of the archive; they come before the jobs.
 type SegmentRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1423,7 +1584,7 @@ type SegmentRecord struct {
 
 func (x *SegmentRecord) Reset() {
 	*x = SegmentRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1596,7 @@ func (x *SegmentRecord) String() string {
 func (*SegmentRecord) ProtoMessage() {}
 
 func (x *SegmentRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[14]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1609,7 @@ func (x *SegmentRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentRecord.ProtoReflect.Descriptor instead.
 func (*SegmentRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{14}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SegmentRecord) GetNumber() uint64 {
@@ -1544,7 +1705,7 @@ type OrgRecord struct {
 
 func (x *OrgRecord) Reset() {
 	*x = OrgRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1717,7 @@ func (x *OrgRecord) String() string {
 func (*OrgRecord) ProtoMessage() {}
 
 func (x *OrgRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[15]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1730,7 @@ func (x *OrgRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrgRecord.ProtoReflect.Descriptor instead.
 func (*OrgRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{15}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OrgRecord) GetId() string {
@@ -1692,7 +1853,7 @@ type APIKeyRecord struct {
 
 func (x *APIKeyRecord) Reset() {
 	*x = APIKeyRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1865,7 @@ func (x *APIKeyRecord) String() string {
 func (*APIKeyRecord) ProtoMessage() {}
 
 func (x *APIKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[16]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1878,7 @@ func (x *APIKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use APIKeyRecord.ProtoReflect.Descriptor instead.
 func (*APIKeyRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{16}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *APIKeyRecord) GetId() []byte {
@@ -1822,13 +1983,14 @@ type TrailerRecord struct {
 	Orgs          uint64                 `protobuf:"varint,20,opt,name=orgs,proto3" json:"orgs,omitempty"`
 	ApiKeys       uint64                 `protobuf:"varint,21,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	Secrets       uint64                 `protobuf:"varint,40,opt,name=secrets,proto3" json:"secrets,omitempty"`
+	Stored        uint64                 `protobuf:"varint,50,opt,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrailerRecord) Reset() {
 	*x = TrailerRecord{}
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2002,7 @@ func (x *TrailerRecord) String() string {
 func (*TrailerRecord) ProtoMessage() {}
 
 func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[17]
+	mi := &file_coordinator_fsm_snapshot_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2015,7 @@ func (x *TrailerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrailerRecord.ProtoReflect.Descriptor instead.
 func (*TrailerRecord) Descriptor() ([]byte, []int) {
-	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{17}
+	return file_coordinator_fsm_snapshot_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TrailerRecord) GetEndpoints() uint64 {
@@ -1912,11 +2074,18 @@ func (x *TrailerRecord) GetSecrets() uint64 {
 	return 0
 }
 
+func (x *TrailerRecord) GetStored() uint64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
 var File_coordinator_fsm_snapshot_proto protoreflect.FileDescriptor
 
 const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\xbe\x01\n" +
+	"\x1ecoordinator/fsm/snapshot.proto\x12\x14windlass.snapshot.v1\"\xd6\x01\n" +
 	"\fHeaderRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x19\n" +
 	"\bclock_ms\x18\x02 \x01(\x03R\aclockMs\x12\x10\n" +
@@ -1924,7 +2093,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\x03R\bmaxBytes\x12\x18\n" +
 	"\afeature\x18\x06 \x01(\rR\afeature\x12\x18\n" +
-	"\asegment\x18\a \x01(\x04R\asegment\"\xdc\x01\n" +
+	"\asegment\x18\a \x01(\x04R\asegment\x12\x16\n" +
+	"\x06secret\x182 \x01(\fR\x06secret\"\xdc\x01\n" +
 	"\x0eEndpointRecord\x12\x10\n" +
 	"\x03org\x18\x01 \x01(\tR\x03org\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
@@ -2006,7 +2176,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x1f \x01(\v2#.windlass.snapshot.v1.PayloadRecordR\n" +
 	"checkpoint\x12#\n" +
-	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xf0\x04\n" +
+	"\rcallback_base\x18( \x01(\tR\fcallbackBase\"\xd2\x05\n" +
 	"\rOutcomeRecord\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x1d\n" +
 	"\n" +
@@ -2029,7 +2199,9 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\x05agent\x18\x0e \x01(\fR\x05agent\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x12\x1a\n" +
 	"\breported\x18\x10 \x01(\bR\breported\x12@\n" +
-	"\bdelivery\x18( \x01(\v2$.windlass.snapshot.v1.DeliveryRecordR\bdelivery\"\xdf\x01\n" +
+	"\bdelivery\x18( \x01(\v2$.windlass.snapshot.v1.DeliveryRecordR\bdelivery\x126\n" +
+	"\x05files\x182 \x03(\v2 .windlass.snapshot.v1.FileRecordR\x05files\x12(\n" +
+	"\x10outputs_until_ms\x183 \x01(\x03R\x0eoutputsUntilMs\"\xdf\x01\n" +
 	"\x0eDeliveryRecord\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\rR\x05state\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -2057,7 +2229,19 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"created_ms\x18\x03 \x01(\x03R\tcreatedMs\x12\x1d\n" +
 	"\n" +
 	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\x12\x1c\n" +
-	"\tautomatic\x18\x05 \x01(\bR\tautomatic\"\x9f\x02\n" +
+	"\tautomatic\x18\x05 \x01(\bR\tautomatic\"L\n" +
+	"\n" +
+	"FileRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"}\n" +
+	"\fStoredRecord\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x10\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x03 \x01(\x03R\texpiresMs\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05blobs\x18\x05 \x03(\fR\x05blobs\"\x9f\x02\n" +
 	"\rSegmentRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
@@ -2108,7 +2292,7 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"rotated_ms\x18\v \x01(\x03R\trotatedMs\x12\x1d\n" +
 	"\n" +
 	"revoked_ms\x18\f \x01(\x03R\trevokedMs\x12\x14\n" +
-	"\x05index\x18\r \x01(\x04R\x05index\"\xd2\x01\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\"\xea\x01\n" +
 	"\rTrailerRecord\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x01(\x04R\tendpoints\x12\x16\n" +
 	"\x06agents\x18\x02 \x01(\x04R\x06agents\x12\x12\n" +
@@ -2117,7 +2301,8 @@ const file_coordinator_fsm_snapshot_proto_rawDesc = "" +
 	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12\x12\n" +
 	"\x04orgs\x18\x14 \x01(\x04R\x04orgs\x12\x19\n" +
 	"\bapi_keys\x18\x15 \x01(\x04R\aapiKeys\x12\x18\n" +
-	"\asecrets\x18( \x01(\x04R\asecretsB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
+	"\asecrets\x18( \x01(\x04R\asecrets\x12\x16\n" +
+	"\x06stored\x182 \x01(\x04R\x06storedB\x1aZ\x18windlass/coordinator/fsmb\x06proto3"
 
 var (
 	file_coordinator_fsm_snapshot_proto_rawDescOnce sync.Once
@@ -2131,7 +2316,7 @@ func file_coordinator_fsm_snapshot_proto_rawDescGZIP() []byte {
 	return file_coordinator_fsm_snapshot_proto_rawDescData
 }
 
-var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_coordinator_fsm_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*HeaderRecord)(nil),          // 0: windlass.snapshot.v1.HeaderRecord
 	(*EndpointRecord)(nil),        // 1: windlass.snapshot.v1.EndpointRecord
@@ -2147,10 +2332,12 @@ var file_coordinator_fsm_snapshot_proto_goTypes = []any{
 	(*DeliveryAttemptRecord)(nil), // 11: windlass.snapshot.v1.DeliveryAttemptRecord
 	(*SecretsRecord)(nil),         // 12: windlass.snapshot.v1.SecretsRecord
 	(*SecretRecord)(nil),          // 13: windlass.snapshot.v1.SecretRecord
-	(*SegmentRecord)(nil),         // 14: windlass.snapshot.v1.SegmentRecord
-	(*OrgRecord)(nil),             // 15: windlass.snapshot.v1.OrgRecord
-	(*APIKeyRecord)(nil),          // 16: windlass.snapshot.v1.APIKeyRecord
-	(*TrailerRecord)(nil),         // 17: windlass.snapshot.v1.TrailerRecord
+	(*FileRecord)(nil),            // 14: windlass.snapshot.v1.FileRecord
+	(*StoredRecord)(nil),          // 15: windlass.snapshot.v1.StoredRecord
+	(*SegmentRecord)(nil),         // 16: windlass.snapshot.v1.SegmentRecord
+	(*OrgRecord)(nil),             // 17: windlass.snapshot.v1.OrgRecord
+	(*APIKeyRecord)(nil),          // 18: windlass.snapshot.v1.APIKeyRecord
+	(*TrailerRecord)(nil),         // 19: windlass.snapshot.v1.TrailerRecord
 }
 var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	5,  // 0: windlass.snapshot.v1.JobRecord.input:type_name -> windlass.snapshot.v1.PayloadRecord
@@ -2163,13 +2350,14 @@ var file_coordinator_fsm_snapshot_proto_depIdxs = []int32{
 	5,  // 7: windlass.snapshot.v1.OutcomeRecord.logs:type_name -> windlass.snapshot.v1.PayloadRecord
 	5,  // 8: windlass.snapshot.v1.OutcomeRecord.chunks:type_name -> windlass.snapshot.v1.PayloadRecord
 	10, // 9: windlass.snapshot.v1.OutcomeRecord.delivery:type_name -> windlass.snapshot.v1.DeliveryRecord
-	11, // 10: windlass.snapshot.v1.DeliveryRecord.log:type_name -> windlass.snapshot.v1.DeliveryAttemptRecord
-	13, // 11: windlass.snapshot.v1.SecretsRecord.list:type_name -> windlass.snapshot.v1.SecretRecord
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	14, // 10: windlass.snapshot.v1.OutcomeRecord.files:type_name -> windlass.snapshot.v1.FileRecord
+	11, // 11: windlass.snapshot.v1.DeliveryRecord.log:type_name -> windlass.snapshot.v1.DeliveryAttemptRecord
+	13, // 12: windlass.snapshot.v1.SecretsRecord.list:type_name -> windlass.snapshot.v1.SecretRecord
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_coordinator_fsm_snapshot_proto_init() }
@@ -2183,7 +2371,7 @@ func file_coordinator_fsm_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coordinator_fsm_snapshot_proto_rawDesc), len(file_coordinator_fsm_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,6 +37,9 @@ func (s *step) submit(c *command.Submit) command.Result {
 	if r, full := s.queueFull(e, int(c.GetQueueLimit())); full {
 		return r
 	}
+	if r, full := s.storageFull(c); full {
+		return r
+	}
 	if limit := s.txn.Settings().MaxBytes; limit > 0 && s.txn.Bytes()+size > limit {
 		return full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
 	}

@@ -23,7 +23,7 @@ type Builder struct {
 	rows    int
 	bytes   int64
 	ended   ended
-	last    struct{ org, apiKey, endpoint, agent, key, secrets, job []byte }
+	last    struct{ org, apiKey, endpoint, agent, key, secrets, job, stored []byte }
 
 	segments []*Segment
 	apiKeys  []*APIKey
@@ -136,6 +136,16 @@ func (b *Builder) Job(j *Job) error {
 		}
 	}
 	return b.insert(tableJobs, j)
+}
+
+// Stored adds what a job has stored.
+func (b *Builder) Stored(s *Stored) error {
+	if err := ascend(&b.last.stored, storedID{s.ExpiresMs, s.Job}.key()); err != nil {
+		return fmt.Errorf("what job %s has stored %w", s.Job, err)
+	}
+	b.bytes += s.Size()
+	b.org(s.Org).Stored += s.Bytes
+	return b.insert(tableStored, s)
 }
 
 // Segment adds a segment of the archive.

@@ -16,6 +16,7 @@ func (t *Txn) Commit(index uint64) Changes {
 	t.keys.write(db)
 	t.orgs.write(db)
 	t.secrets.write(db)
+	t.stored.write(db)
 	db.Commit()
 
 	t.meta.Index = index

@@ -28,6 +28,10 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 	d.number(v.meta.Seq)
 	d.numbers(v.meta.Revision, v.meta.Segment)
 	d.numbers(uint64(v.meta.Settings.MaxBytes), uint64(v.meta.Feature))
+	if v.meta.Secret != [32]byte{} {
+		d.text("secret") // no organisation and no endpoint begins so
+		d.bytes(v.meta.Secret[:])
+	}
 	v.OrgRows(d.org)
 	for _, k := range v.apiKeys {
 		d.apiKey(k)
@@ -46,6 +50,7 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 	for _, g := range v.segments {
 		d.segment(g)
 	}
+	v.Stored(func(s *Stored) bool { d.stored(s); return true })
 	n := 0
 	for j := range rows[Job](v.tables, tableJobs, &protocol.JobID{}) {
 		d.job(j)
@@ -203,6 +208,16 @@ func (d *digest) outcome(o *Outcome) {
 			d.texts(a.Error, a.Answer)
 		}
 	}
+	if o.OutputsUntilMs == 0 && len(o.Files) == 0 {
+		return
+	}
+	d.text("outputs") // its length cannot be taken for that of the id that follows
+	d.numbers(uint64(o.OutputsUntilMs), uint64(len(o.Files)))
+	for _, f := range o.Files {
+		d.text(f.Name)
+		d.bytes(f.Blob.SHA256[:])
+		d.number(uint64(f.Blob.Size))
+	}
 }
 
 func (d *digest) secrets(s *Secrets) {
@@ -214,6 +229,16 @@ func (d *digest) secrets(s *Secrets) {
 		d.bytes(one.Key)
 		d.numbers(uint64(one.CreatedMs), uint64(one.ExpiresMs))
 		d.flag(one.Automatic)
+	}
+}
+
+// stored begins with what no job begins with: its id has another length.
+func (d *digest) stored(s *Stored) {
+	d.texts("stored", s.Org)
+	d.bytes(s.Job[:])
+	d.numbers(uint64(s.ExpiresMs), uint64(s.Bytes), uint64(len(s.Blobs)))
+	for _, b := range s.Blobs {
+		d.bytes(b[:])
 	}
 }
 

@@ -18,8 +18,14 @@ type Org struct {
 	Revision     uint64
 	Index        uint64 // raft index of the last change by an administrator
 
+	OrgCounts
+}
+
+// OrgCounts is what is counted of an organisation; it is derived from other rows.
+type OrgCounts struct {
 	Queued    int // jobs that wait
 	Endpoints int
+	Stored    int64 // bytes of stored outputs
 }
 
 // Credits is the money of an organisation in nano-units.
@@ -50,7 +56,7 @@ func known(id string, row *Org) *Org {
 	}
 	first := Org{ID: id, Name: "Default", Weight: 1, Revision: 1}
 	if row != nil {
-		first.Queued, first.Endpoints = row.Queued, row.Endpoints
+		first.OrgCounts = row.OrgCounts
 	}
 	return &first
 }
@@ -109,9 +115,9 @@ func (t *Txn) OrgDeleted(id string) bool {
 func (t *Txn) PutOrg(o *Org) {
 	before := t.orgs.get(t.base, o.ID)
 	own := *o
-	own.Queued, own.Endpoints = 0, 0
+	own.OrgCounts = OrgCounts{}
 	if before != nil {
-		own.Queued, own.Endpoints = before.Queued, before.Endpoints
+		own.OrgCounts = before.OrgCounts
 	}
 	at, _ := t.orgs.put(t.base, o.ID, &own)
 	if t.orgs.announce(at) {

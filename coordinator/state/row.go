@@ -49,3 +49,33 @@ func NextEra(attempt uint32) (uint32, bool) {
 // Tries is how many attempts the job had, without the eras that restored backups
 // began.
 func (j *Job) Tries() uint32 { return j.Attempt % attemptEra }
+
+// Blobs calls fn for every blob that is kept as long as the row is: those of
+// outputs with a time of their own are named by a Stored row instead.
+func (j *Job) Blobs(fn func([32]byte)) {
+	payloads := []Payload{j.Input}
+	if x := j.Extra; x != nil {
+		payloads = append(payloads, x.Checkpoint)
+	}
+	if o := j.Outcome; o != nil {
+		payloads = append(payloads, o.Logs, o.Chunks)
+		if o.OutputsUntilMs == 0 {
+			payloads = append(payloads, o.Output)
+		}
+	}
+	for _, p := range payloads {
+		if p.Ref != nil {
+			fn(p.Ref.SHA256)
+		}
+	}
+}
+
+// Outputs calls fn for every blob of the output and the files.
+func (o *Outcome) Outputs(fn func(*Blob)) {
+	if o.Output.Ref != nil {
+		fn(o.Output.Ref)
+	}
+	for i := range o.Files {
+		fn(&o.Files[i].Blob)
+	}
+}

@@ -108,11 +108,22 @@ type Outcome struct {
 	Chunks     Payload         // JSON array of chunks
 	Agent      protocol.AgentID
 	Revision   uint64
+	Files      []File // in the order in which they were handed in
+	// OutputsUntilMs is when the blobs of Output and Files are removed, on the FSM
+	// clock: there is a Stored row until then. 0: Files is empty, and a blob of
+	// Output is kept as long as the job.
+	OutputsUntilMs int64
 	// Reported is set when the attempt's agent wrote this outcome; only then a
 	// repeated Finish of it is answered as done.
 	Reported bool
 	// Delivery is the webhook that tells this end; nil without one.
 	Delivery *Delivery
+}
+
+// File is one file that a job handed in.
+type File struct {
+	Name string
+	Blob Blob
 }
 
 // Facts is what an attempt measured, as carried by its Finish.
@@ -206,5 +217,8 @@ type Meta struct {
 	Revision uint64 // highest revision of a deleted endpoint
 	Segment  uint64 // number of the newest segment of the archive that ever was
 	Feature  uint32 // replicated feature level; 0: none was ever set
+	// Secret signs what any coordinator accepts from any other, such as the URLs of
+	// outputs; all zero: none was made yet. It must not be shown.
+	Secret   [32]byte
 	Settings Settings
 }

@@ -16,6 +16,7 @@ const (
 	tableKeys      = "idempotency"
 	tableOrgs      = "orgs"
 	tableSecrets   = "secrets"
+	tableStored    = "stored"
 
 	indexID      = "id"
 	indexExpires = "expires"
@@ -45,6 +46,7 @@ func newTables() *memdb.MemDB {
 		tableOrgs:      table(tableOrgs, orgIndex{}),
 		tableSecrets:   table(tableSecrets, secretsIndex{}),
 		tableKeys:      keys,
+		tableStored:    table(tableStored, storedIndex{}),
 	}})
 	if err != nil {
 		panic("state: the schema is invalid: " + err.Error()) // it is a constant

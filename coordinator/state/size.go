@@ -20,6 +20,9 @@ const (
 	attemptOverhead  = 64
 	secretsOverhead  = 512
 	secretOverhead   = 128
+	fileOverhead     = 80
+	storedOverhead   = 512
+	digestSize       = 32
 )
 
 // Size returns the bytes that the row counts for.
@@ -37,6 +40,9 @@ func (j *Job) Size() int64 {
 	if o := j.Outcome; o != nil {
 		n += outcomeOverhead + o.Output.size() + o.Logs.size() + o.Chunks.size() +
 			len(o.ErrCode) + len(o.ErrMessage) + len(o.ErrDetails) + len(o.Partial) + len(o.Facts) + o.Delivery.size()
+		for _, f := range o.Files {
+			n += fileOverhead + len(f.Name)
+		}
 	}
 	return int64(n)
 }
@@ -95,4 +101,9 @@ func (k *APIKey) Size() int64 {
 		n += tagOverhead + len(e)
 	}
 	return int64(n)
+}
+
+// Size returns the bytes that the row counts for.
+func (s *Stored) Size() int64 {
+	return int64(storedOverhead + digestSize*len(s.Blobs))
 }

@@ -28,6 +28,7 @@ type Txn struct {
 	keys      table[keyID, Key]
 	orgs      table[string, Org]
 	secrets   table[string, Secrets]
+	stored    table[storedID, Stored]
 	order     []announced
 }
 
@@ -53,6 +54,7 @@ func (s *Store) Begin() *Txn {
 	t.keys.reset(tableKeys)
 	t.orgs.reset(tableOrgs)
 	t.secrets.reset(tableSecrets)
+	t.stored.reset(tableStored)
 	t.order = t.order[:0]
 	return t
 }
@@ -99,6 +101,12 @@ func (t *Txn) Feature() uint32 { return t.meta.Feature }
 // SetFeature sets the replicated feature level.
 func (t *Txn) SetFeature(level uint32) { t.meta.Feature = level }
 
+// Secret returns the cluster's secret, all zero when there is none.
+func (t *Txn) Secret() [32]byte { return t.meta.Secret }
+
+// SetSecret sets the cluster's secret.
+func (t *Txn) SetSecret(secret [32]byte) { t.meta.Secret = secret }
+
 // Clock moves the FSM clock forward to the batch's and returns it; it never
 // goes back.
 func (t *Txn) Clock(batchMs int64) int64 {
@@ -135,6 +143,7 @@ func (t *Txn) changeJob(id protocol.JobID, before, after *Job) {
 		t.order = append(t.order, announced{tableJobs, at})
 	}
 	t.store.leases.move(before, after)
+	t.replaceStored(before, after)
 	t.count(before, -1)
 	t.count(after, 1)
 	if before != nil && after != nil && t.meta.Feature >= CountedFrom {
