@@ -26,7 +26,7 @@ func blob() *Payload { return &Payload{Sha256: hash(), Size: 70_000} }
 
 // samples returns one command of every kind with every field set, and some more.
 func samples() map[string]*Command {
-	return map[string]*Command{
+	all := map[string]*Command{
 		"submit": {Op: &Command_Submit{Submit: &Submit{
 			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 2, Input: inline(`{"a":1}`),
 			Tags: []*Tag{{Key: "k", Value: "v"}, {Key: "l", Value: "w"}}, CallbackUrl: "https://example.com/hook",
@@ -58,24 +58,12 @@ func samples() map[string]*Command {
 			Partial: []byte(`[1]`), StartedMs: 1_700_000_000_000, EndedMs: 1_700_000_001_000, Facts: []byte(`{"usage":{}}`),
 			Logs: inline(`[]`), Chunks: blob(), NotBeforeMs: 1_700_000_002_000,
 		}}},
-		"finish_files": {Op: &Command_Finish{Finish: &Finish{
-			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Outcome: "completed",
-			Files: []*File{{Name: "report.pdf", Sha256: hash(), Size: 2_400_000}, {Name: "a", Sha256: hash()}},
-		}}},
-		"submit_expected": {Op: &Command_Submit{Submit: &Submit{
-			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, ExpectedOutput: 2_400_000,
-		}}},
-		"expire_outputs":     {Op: &Command_ExpireOutputs{ExpireOutputs: &ExpireOutputs{}}},
-		"put_cluster_secret": {Op: &Command_PutClusterSecret{PutClusterSecret: &PutClusterSecret{Secret: hash()}}},
 		"release": {Op: &Command_Release{Release: &Release{
 			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Reason: Release_LOST, NotBeforeMs: 9, Detail: "expired",
 		}}},
 		"expire_ttl": {Op: &Command_ExpireTtl{ExpireTtl: &ExpireTTL{Job: id(1)}}},
 		"cancel":     {Op: &Command_Cancel{Cancel: &Cancel{Job: id(1), Org: "org_default"}}},
-		"cancel_running": {Op: &Command_Cancel{Cancel: &Cancel{
-			Job: id(1), Org: "org_default", Attempt: 5, StartedMs: 1_700_000_000_000, Facts: []byte(`{"usage":{}}`),
-		}}},
-		"reopen": {Op: &Command_Reopen{Reopen: &Reopen{Job: id(1), Org: "org_default", ExpectRun: 2}}},
+		"reopen":     {Op: &Command_Reopen{Reopen: &Reopen{Job: id(1), Org: "org_default", ExpectRun: 2}}},
 		"register": {Op: &Command_Register{Register: &Register{
 			Agent: id(2), Name: "gpu-1", Incarnation: id(3), Held: []*Held{{Job: id(1), Attempt: 5}},
 			Facts: []byte(`{"slots":2}`), Org: "org_default",
@@ -128,6 +116,26 @@ func samples() map[string]*Command {
 			Status: 503, Error: "the receiver answered 503", Answer: "busy",
 		}}},
 		"redeliver": {Op: &Command_Redeliver{Redeliver: &Redeliver{Job: id(1), Org: "org_default", ExpectAttempt: 5}}},
+	}
+	maps.Copy(all, outputSamples())
+	return all
+}
+
+// outputSamples are those of stored outputs and costs.
+func outputSamples() map[string]*Command {
+	return map[string]*Command{
+		"cancel_running": {Op: &Command_Cancel{Cancel: &Cancel{
+			Job: id(1), Org: "org_default", Attempt: 5, StartedMs: 1_700_000_000_000, Facts: []byte(`{"usage":{}}`),
+		}}},
+		"finish_files": {Op: &Command_Finish{Finish: &Finish{
+			Job: id(1), Attempt: 5, Agent: id(2), Incarnation: id(3), Outcome: "completed",
+			Files: []*File{{Name: "report.pdf", Sha256: hash(), Size: 2_400_000}, {Name: "a", Sha256: hash()}},
+		}}},
+		"submit_expected": {Op: &Command_Submit{Submit: &Submit{
+			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, ExpectedOutput: 2_400_000,
+		}}},
+		"expire_outputs":     {Op: &Command_ExpireOutputs{ExpireOutputs: &ExpireOutputs{}}},
+		"put_cluster_secret": {Op: &Command_PutClusterSecret{PutClusterSecret: &PutClusterSecret{Secret: hash()}}},
 	}
 }
 
