@@ -108,7 +108,12 @@ func memberKill(ctx context.Context, a *arena) error {
 			return err
 		}
 		var asked sync.WaitGroup
-		asked.Go(func() { _ = leaver.operate(ctx, "leave", "--yes") }) // its answer may be lost with the leader
+		asked.Go(func() {
+			// Refused while nobody leads for a moment; and its answer may be lost with the leader.
+			for n.alive() && leaver.alive() && leaver.operate(ctx, "leave", "--yes") != nil && ctx.Err() == nil {
+				_ = pause(ctx, again)
+			}
+		})
 		err = gone(ctx, n, healTime)
 		if err == nil {
 			var over func()

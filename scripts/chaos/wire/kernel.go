@@ -3,10 +3,8 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,8 +93,10 @@ func (k *Kernel) Place(name string) (Place, error) {
 	e := &end{space: s, addr: fmt.Sprint(k.subnet, ".", number)}
 	k.ends[name], k.names = e, append(k.names, name)
 	port := fmt.Sprint(k.bridge, "v", number)
+	if err := ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", s.path()); err != nil {
+		return Place{}, err
+	}
 	for _, args := range [][]string{
-		{"link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", strconv.Itoa(os.Getpid())},
 		{"addr", "add", e.addr + "/24", "dev", "eth0"},
 		{"link", "set", "eth0", "up"},
 	} {

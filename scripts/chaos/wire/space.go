@@ -35,6 +35,10 @@ func newSpace() (*space, error) {
 	return s, err
 }
 
+// path is where other processes find it. A process id would not do: a thread of
+// ours may be in another namespace than the others, and it may be the first one.
+func (s *space) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
+
 // enter runs fn in the namespace. A process that fn starts stays in it.
 func (s *space) enter(fn func() error) error {
 	return onThread(func() error {
