@@ -149,28 +149,27 @@ type result struct {
 	wrong   error
 }
 
+// run runs the chosen scenarios once, or again and again until the time of a
+// soak is over, which ends after the scenario that runs then.
 func run(ctx context.Context, w *world, o options) error {
-	until := time.Now().Add(o.soak)
-	for {
-		if err := round(ctx, w, o); err != nil {
-			return err
+	var t tally
+	for until := time.Now().Add(o.soak); ; o.seed++ {
+		round(ctx, w, o, until, &t)
+		err := t.print()
+		if o.soak == 0 || !time.Now().Before(until) || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
 		}
-		if !time.Now().Before(until) || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		o.seed++
 	}
 }
 
 // round runs the chosen scenarios once.
-func round(ctx context.Context, w *world, o options) error {
+func round(ctx context.Context, w *world, o options, until time.Time, t *tally) {
 	fmt.Printf("seed %d\n", o.seed)
 	list := scenarios()
 	if o.soak > 0 {
 		r := rand.New(rand.NewPCG(o.seed, 2))
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
-	var results []result
 	for _, s := range list {
 		chosen := s.quick || o.set == "all" || o.soak > 0
 		if o.only != "" {
@@ -180,13 +179,12 @@ func round(ctx context.Context, w *world, o options) error {
 			continue
 		}
 		r := one(ctx, w, s, o)
-		results = append(results, r)
+		t.add(r)
 		fmt.Printf("%-20s %6.1fs  %s\n", r.name, r.took.Seconds(), verdict(r.wrong))
-		if ctx.Err() != nil {
-			break
+		if ctx.Err() != nil || o.soak > 0 && !time.Now().Before(until) {
+			return
 		}
 	}
-	return table(results)
 }
 
 func listed(list, name string) bool { return strings.Contains(","+list+",", ","+name+",") }
@@ -234,5 +232,7 @@ func recheckFolder(dir string) error {
 	if err != nil {
 		return err
 	}
-	return table([]result{{name: filepath.Base(dir), report: r, history: h, wrong: r.Err()}})
+	var t tally
+	t.add(result{name: filepath.Base(dir), report: r, history: h, wrong: r.Err()})
+	return errors.Join(t.print(), r.Err())
 }

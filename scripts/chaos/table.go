@@ -20,43 +20,76 @@ type row struct {
 	gaps                                              []time.Duration
 }
 
-// table prints one row for each fault, and fails when anything was violated.
-func table(results []result) error {
+// tally sums up scenarios, of one round or of a soak of hours, and keeps no
+// history of them.
+type tally struct {
+	rows           []*row
+	sum            check.Report
+	passed, failed int
+}
+
+// add takes in a scenario that ran.
+func (t *tally) add(r result) {
+	if r.wrong != nil {
+		t.failed++
+	} else {
+		t.passed++
+	}
+	if r.report == nil {
+		return
+	}
+	for _, row := range rows(r) {
+		t.row(row.name).merge(row)
+	}
+	t.sum.Calls += r.report.Calls
+	t.sum.Acknowledged += r.report.Acknowledged
+	t.sum.Lost += r.report.Lost
+	t.sum.Refused += r.report.Refused
+	t.sum.Entries += r.report.Entries
+	t.sum.Checked += r.report.Checked
+}
+
+func (t *tally) row(name string) *row {
+	for _, r := range t.rows {
+		if r.name == name {
+			return r
+		}
+	}
+	t.rows = append(t.rows, &row{name: name})
+	return t.rows[len(t.rows)-1]
+}
+
+func (r *row) merge(o *row) {
+	r.injected += o.injected
+	r.calls += o.calls
+	r.acknowledged += o.acknowledged
+	r.lost += o.lost
+	r.twice += o.twice
+	r.stale += o.stale
+	r.gaps = append(r.gaps, o.gaps...)
+}
+
+// print prints one row for each fault, and fails when anything was violated.
+func (t *tally) print() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nfault\tinjected\tcalls\tacknowledged\tlost\trun twice\tstale reads\tfailover p50\tp99")
-	failed := 0
-	var sum check.Report
-	for _, r := range results {
-		if r.wrong != nil {
-			failed++
+	for _, row := range t.rows {
+		p50, p99 := "", ""
+		if len(row.gaps) > 0 {
+			slices.Sort(row.gaps)
+			p50, p99 = short(row.gaps[len(row.gaps)/2]), short(row.gaps[len(row.gaps)*99/100])
 		}
-		if r.report == nil {
-			continue
-		}
-		for _, row := range rows(r) {
-			p50, p99 := "", ""
-			if len(row.gaps) > 0 {
-				slices.Sort(row.gaps)
-				p50, p99 = short(row.gaps[len(row.gaps)/2]), short(row.gaps[len(row.gaps)*99/100])
-			}
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", row.name, row.injected, row.calls, row.acknowledged, row.lost, row.twice, row.stale, p50, p99)
-		}
-		sum.Calls += r.report.Calls
-		sum.Acknowledged += r.report.Acknowledged
-		sum.Lost += r.report.Lost
-		sum.Refused += r.report.Refused
-		sum.Entries += r.report.Entries
-		sum.Checked += r.report.Checked
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", row.name, row.injected, row.calls, row.acknowledged, row.lost, row.twice, row.stale, p50, p99)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	fmt.Printf("\n%d calls, %d jobs acknowledged, %d lost; %d operations have a linear order; %d log entries replayed and compared; %d late writes refused\n",
-		sum.Calls, sum.Acknowledged, sum.Lost, sum.Checked, sum.Entries, sum.Refused)
-	if failed > 0 {
-		return fmt.Errorf("%d of %d scenarios failed", failed, len(results))
+		t.sum.Calls, t.sum.Acknowledged, t.sum.Lost, t.sum.Checked, t.sum.Entries, t.sum.Refused)
+	if t.failed > 0 {
+		return fmt.Errorf("%d of %d scenarios failed", t.failed, t.passed+t.failed)
 	}
-	fmt.Printf("%d passed, 0 failed\n", len(results))
+	fmt.Printf("%d passed, 0 failed\n", t.passed)
 	return nil
 }
 
