@@ -76,17 +76,18 @@ type resident struct {
 	gone   chan struct{} // closed when it is gone
 
 	// Pool.mu guards the rest.
-	state   residentState
-	retired bool // no further job
-	inst    Instance
-	slots   int
-	busy    int
-	served  bool // a job was released without a crash
-	cold    protocol.ColdStart
-	readyAt time.Time
-	idleAt  time.Time
-	uses    float64 // jobs, decayed by useHalfLife since usedAt
-	usedAt  time.Time
+	state    residentState
+	retired  bool      // no further job
+	unwanted time.Time // since when nobody waits for the start
+	inst     Instance
+	slots    int
+	busy     int
+	served   bool // a job was released without a crash
+	cold     protocol.ColdStart
+	readyAt  time.Time
+	idleAt   time.Time
+	uses     float64 // jobs, decayed by useHalfLife since usedAt
+	usedAt   time.Time
 }
 
 func newResident(ctx context.Context, key Key, spec Spec) *resident {

@@ -18,6 +18,11 @@ const (
 	// BackoffMin and BackoffMax bound the pause after failed starts, which doubles.
 	BackoffMin = time.Second
 	BackoffMax = time.Minute
+	// StartGrace is how long a start goes on that nobody waits for. Whoever asked
+	// for it was served by another instance that became free, and while jobs are
+	// short the next one asks a moment later: without it a busy agent starts and
+	// ends an instance for every job and never has enough of them.
+	StartGrace = time.Second
 	// DefaultStopGrace is what a runtime gets to unload before it is killed.
 	DefaultStopGrace = 10 * time.Second
 
@@ -56,7 +61,7 @@ func (p *Pool) schedule() {
 	now := time.Now()
 	p.wakeAt = time.Time{}
 	p.grantFree()
-	p.abandonStarts()
+	p.abandonStarts(now)
 	p.retireOld()
 	for _, w := range p.waiters {
 		if w.start == nil && !p.join(w) {
@@ -92,17 +97,31 @@ func (p *Pool) grant(w *waiter, r *resident, cold protocol.ColdStart) bool {
 	return true
 }
 
-// abandonStarts ends the starts that nobody waits for any more, unless warm.min
-// wants them.
-func (p *Pool) abandonStarts() {
+// abandonStarts ends the starts that nobody has been waiting for, unless
+// warm.min wants them.
+func (p *Pool) abandonStarts(now time.Time) {
 	for _, r := range p.residents {
-		if r.state != starting || r.retired || p.bound(r) > 0 {
+		if r.state != starting || r.retired {
 			continue
 		}
-		if e := p.endpoints[r.key.Endpoint]; p.closed || e == nil || r.key.Revision != e.revision || p.count(r.key) > e.warm.Min {
-			r.retired = true
-			r.cancel()
+		e := p.endpoints[r.key.Endpoint]
+		current := !p.closed && e != nil && r.key.Revision == e.revision
+		if p.bound(r) > 0 {
+			continue
 		}
+		if current && p.count(r.key) <= e.warm.Min {
+			r.unwanted = time.Time{}
+			continue
+		}
+		if r.unwanted.IsZero() {
+			r.unwanted = now
+		}
+		if due := r.unwanted.Add(StartGrace); current && now.Before(due) {
+			p.wake(due)
+			continue
+		}
+		r.retired = true
+		r.cancel()
 	}
 }
 
@@ -128,7 +147,7 @@ func (p *Pool) wanted(key Key) bool {
 func (p *Pool) join(w *waiter) bool {
 	for _, r := range p.residents {
 		if r.key == w.key && r.state == starting && !r.retired && p.bound(r) < r.slots {
-			w.start = r
+			w.start, r.unwanted = r, time.Time{}
 			return true
 		}
 	}

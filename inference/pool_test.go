@@ -256,6 +256,27 @@ func TestPoolEndsStartsThatNobodyWants(t *testing.T) {
 	})
 }
 
+// TestPoolKeepsStartsBetweenShortJobs: each job that finds no free instance is
+// served by the one before it, long before another one has started.
+func TestPoolKeepsStartsBetweenShortJobs(t *testing.T) {
+	inBubble(t, fake.Config{}, 0, func(b bench) {
+		const short = 100 * time.Millisecond
+		before := b.acquire(key("ep"), 1)
+		for began := time.Now(); time.Since(began) < 2*loadTime; {
+			next := make(chan *inference.Lease)
+			go func() { next <- b.acquire(key("ep"), 1) }()
+			<-time.After(short)
+			before.Release()
+			before = <-next
+		}
+		before.Release()
+		if n := b.runtime.Starts(); n != 2 {
+			b.Errorf("%d starts for two jobs at once, want 2", n)
+		}
+		b.live(2)
+	})
+}
+
 func TestPoolAdoptsRunningInstances(t *testing.T) {
 	inBubble(t, fake.Config{}, 0, func(b bench) {
 		inst, err := b.runtime.Start(b.Context(), inference.Spec{Concurrency: 2}, nil)

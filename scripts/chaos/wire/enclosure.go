@@ -27,6 +27,9 @@ const (
 	Without                  // none can be made here; go on, and clean up by yourself
 )
 
+// unable is the exit code of a first process that could not start the program.
+const unable = 125
+
 // roleEnv tells a process what it is.
 const (
 	roleEnv    = "CHAOS_ENCLOSURE"
@@ -45,8 +48,8 @@ func Enclose() (where Enclosure, code int, err error) {
 		}
 		code, err := first()
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "chaos: cannot run enclosed:", err)
-			code = 1
+			fmt.Fprintln(os.Stderr, "chaos:", err)
+			code = unable
 		}
 		return Ended, code, nil
 	}
@@ -73,6 +76,10 @@ func Enclose() (where Enclosure, code int, err error) {
 		case s := <-signals:
 			_ = cmd.Process.Signal(s)
 		case <-ended:
+			if cmd.ProcessState.ExitCode() == unable {
+				signal.Stop(signals)
+				return Without, 0, errors.New("it could not be furnished")
+			}
 			return Ended, cmd.ProcessState.ExitCode(), nil
 		}
 	}

@@ -44,7 +44,8 @@ const (
 	maxNumber = 250
 )
 
-// Usable reports why the kernel cannot be the network here, if so.
+// Usable reports why the kernel cannot be the network here, if so. It tries
+// everything once.
 func Usable(where Enclosure, why error) error {
 	if where != Inside {
 		return fmt.Errorf("no namespaces: %w", why)
@@ -54,7 +55,17 @@ func Usable(where Enclosure, why error) error {
 			return fmt.Errorf("%w (packages iproute2 and nftables)", err)
 		}
 	}
-	return nil
+	k, err := NewKernel(0, nil)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"a", "b"} {
+		if _, err := k.Place(name); err != nil {
+			return errors.Join(err, k.Close())
+		}
+	}
+	pairs := Both("a", "b")
+	return errors.Join(k.Cut(pairs...), k.Lose(0.5, pairs...), k.Refuse(pairs...), k.Close())
 }
 
 // NewKernel makes a network in the kernel. number is another one for each
