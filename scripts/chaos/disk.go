@@ -323,8 +323,9 @@ func (a *arena) install(ctx context.Context, before func(*node) error) error {
 	return err
 }
 
-// awayEntries are four times what is kept behind a snapshot.
-const awayEntries = 1024
+// awayEntries are three times what is kept behind a snapshot, which is itself up
+// to one and a half times as old.
+const awayEntries = 768
 
 // advance waits until the log has grown by so many entries.
 func (a *arena) advance(ctx context.Context, entries uint64) error {
