@@ -174,6 +174,11 @@ func (c *call) baseURL() string {
 // that it cannot carry a further request.
 func (c *call) unread() bool {
 	declared := c.ctx.Request.Header.ContentLength()
+	if c.ctx.IsGet() || c.ctx.IsHead() {
+		// The library takes such a request to have no body, and what the client sent as
+		// one for its next request.
+		return declared > 0 || declared == -1
+	}
 	// The library reads up to prefetch bytes of a body of known length itself.
 	return !c.read && (declared > prefetch || declared == -1)
 }

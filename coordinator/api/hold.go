@@ -54,7 +54,7 @@ type held struct {
 func (c *call) hold(fn func(ctx context.Context) reply) error {
 	h := &held{answer: make(chan reply, 1), conn: make(chan net.Conn, 1)}
 	// What the goroutine keeps must be as little as possible: not the call.
-	s, id, route, last, start := c.s, c.id, c.route, c.ctx.Request.Header.ConnectionClose(), time.Now()
+	s, id, route, last, start := c.s, c.id, c.route, c.ctx.Request.Header.ConnectionClose() || c.unread(), time.Now()
 	if s.held.Add(1) > maxHeld {
 		s.held.Add(-1)
 		return unavailable("This coordinator holds as many waiting requests as it can")
@@ -85,9 +85,11 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 	select {
 	case r := <-h.answer:
 		c.write(r)
+		c.close = last
 	case <-timer.C:
 		if !h.left.CompareAndSwap(false, true) {
 			c.write(<-h.answer)
+			c.close = last
 			return nil
 		}
 		c.takeOver(func(conn net.Conn) { h.conn <- conn })

@@ -155,8 +155,11 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 		c.write(s.errorReply(operation, c.id, err))
 	}
-	if c.held {
-		return // counted when it is answered
+	if c.held { // counted when it is answered
+		if c.close {
+			ctx.Response.SetConnectionClose()
+		}
+		return
 	}
 	s.metrics.observe(c.route, ctx.Response.StatusCode(), time.Since(start))
 	switch {

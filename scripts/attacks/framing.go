@@ -37,6 +37,9 @@ func framings(key string) []string {
 		"POST /v2/endpoints/ep_echo/runasync HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n"+body+"\r\n0\r\n\r\n"+inner,
 		"GET /v2/jobs HTTP/1.1\r\n\r\n"+inner, "GET  /v2/jobs HTTP/1.1\r\nHost: x\r\n\r\n", "GET /v2/jobs\r\n\r\n"+inner, "GET /v2/jobs HTTP/9.9\r\nHost: x\r\n\r\n"+inner,
 		"GET /v2/jobs HTTP/1.1\r\nHost: x\r\n"+many+"\r\n", "GET /v2/jobs HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("a", 9<<10)+"\r\n\r\n",
+		fmt.Sprintf("GET /v2/openapi.json HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		fmt.Sprintf("GET /v2/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+inner,
 		"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+inner,
 	)
 }
@@ -49,7 +52,7 @@ func smuggle(_ context.Context, v *victim) (int, error) {
 			return len(list), err
 		}
 		// One answer at most, and the hidden request is not among those that were heard.
-		if n := strings.Count(got, "HTTP/1.1 "); n > 1 && !strings.Contains(got, "HTTP/1.1 400") && !strings.Contains(got, "HTTP/1.1 401") {
+		if n := strings.Count(got, "HTTP/1.1 "); n > 1 {
 			return len(list), fmt.Errorf("%d answers to %.120q", n, text)
 		}
 	}
