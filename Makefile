@@ -9,7 +9,7 @@ export GOFLAGS
 # The race detector and the NVML build need a C compiler; nothing else does.
 CC_OK := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo cluster gate build test check verify bench bench-peers test-clients chaos chaos-quick nft sim teeth compat soak gen fmt lint race vet nvml clean
+.PHONY: demo cluster gate build test check verify bench bench-peers test-clients attacks conformance chaos chaos-quick nft sim teeth compat soak gen fmt lint race vet nvml clean
 
 demo: build ## a real inference result, start to end (PROMPT="..." to choose the story)
 	@sh scripts/demo.sh
@@ -39,6 +39,7 @@ vet:
 	CGO_ENABLED=0 go vet -tags=$(TAGS),clients ./...
 	CGO_ENABLED=0 go vet -tags=$(TAGS),chaos ./coordinator/consensus ./cmd/windlass
 	CGO_ENABLED=0 go vet -tags=$(TAGS),compat ./scripts/compat
+	CGO_ENABLED=0 go vet -tags=$(TAGS),conformance ./scripts/conformance
 
 lint:
 	CGO_ENABLED=0 go test ./scripts/lint
@@ -48,7 +49,7 @@ race:
 
 test-clients: ## what needs Python and Node, installed first where apt can
 	@command -v python3 >/dev/null && command -v node >/dev/null || { apt-get update -q && apt-get install -y -q python3 nodejs; }
-	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob
+	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob ./scripts/sdk
 
 bin/windlass-chaos: FORCE # the same program with the failpoints of the tag chaos
 	CGO_ENABLED=0 go build -tags=$(TAGS),chaos -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass-chaos ./cmd/windlass
@@ -76,6 +77,12 @@ sim: ## the replicated core in virtual time for SIM (60s), from SEED
 
 teeth: ## bugs that the tests must catch, one after the other
 	CGO_ENABLED=0 go run ./scripts/teeth
+
+attacks: build ## tries to break into a coordinator; each attack by name
+	CGO_ENABLED=0 go run ./scripts/attacks
+
+conformance: ## every item of the seeds, against real processes
+	CGO_ENABLED=0 go test -tags=$(TAGS),conformance -count=1 ./scripts/conformance
 
 gate: build ## a job costs no more processor time than it did
 	CGO_ENABLED=0 go run ./scripts/bench -gate

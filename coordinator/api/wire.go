@@ -34,8 +34,8 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfi
 }
 
 // checkHeader refuses what fasthttp accepts and proxies read differently:
-// folded lines, two framings of one body, and headers without number. The
-// caller closes the connection.
+// folded lines, names that are no tokens, two framings of one body, and headers
+// without number. The caller closes the connection.
 func checkHeader(h *fasthttp.RequestHeader) *protocol.Error {
 	lines, length, chunked := 0, false, false
 	for raw := h.RawHeaders(); len(raw) > 0; lines++ {
@@ -51,7 +51,11 @@ func checkHeader(h *fasthttp.RequestHeader) *protocol.Error {
 		if line[0] == ' ' || line[0] == '\t' {
 			return badHeader("Header lines must not be folded")
 		}
-		switch name, _, _ := bytes.Cut(line, []byte{':'}); {
+		name, _, ok := bytes.Cut(line, []byte{':'})
+		if len(line) > 1 && (!ok || !isToken(name)) { // one byte is the carriage return of the last line
+			return badHeader("A header's name must be a token")
+		}
+		switch {
 		case len(name) == len(fasthttp.HeaderContentLength) && bytes.EqualFold(name, []byte(fasthttp.HeaderContentLength)):
 			length = true
 		case len(name) == len(fasthttp.HeaderTransferEncoding) && bytes.EqualFold(name, []byte(fasthttp.HeaderTransferEncoding)):
@@ -67,6 +71,21 @@ func checkHeader(h *fasthttp.RequestHeader) *protocol.Error {
 		return e
 	}
 	return nil
+}
+
+// Which of the first 128 characters a token may hold (RFC 9110 5.6.2), a bit each.
+const (
+	tokenLow  = 0x03ff_6cfa_0000_0000 // !#$%&'*+-. and digits
+	tokenHigh = 0x57ff_ffff_c7ff_fffe // letters, ^_`|~
+)
+
+func isToken(name []byte) bool {
+	for _, c := range name {
+		if c >= 0x80 || c < 0x40 && tokenLow>>c&1 == 0 || c >= 0x40 && tokenHigh>>(c-0x40)&1 == 0 {
+			return false
+		}
+	}
+	return len(name) > 0
 }
 
 func badHeader(why string) *protocol.Error {
