@@ -29,8 +29,9 @@ import (
 	"windlass/protocol"
 )
 
-// stopTimeout bounds a graceful stop: held requests end at once, a body that
-// is being sent gets a moment, and a service manager waits longer than this.
+// stopTimeout bounds a graceful stop: held requests end at once, a body that is
+// being sent gets a moment, leadership is handed on within two elections, and a
+// service manager waits longer than this.
 const stopTimeout = 15 * time.Second
 
 // exitGrace is what a caller has to write its last line after a storage error.
@@ -292,7 +293,8 @@ func (c *Coordinator) serve(ln net.Listener) error {
 }
 
 // shutdown stops in the order in which work arrives: requests, then the
-// leader's work that they wait for, then the log below it.
+// leader's work that they wait for, then the log below it. What has not stopped
+// within stopTimeout is named and left to the end of the process.
 func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) error {
 	ctx, done := context.WithTimeout(context.Background(), stopTimeout)
 	defer done()
@@ -303,13 +305,27 @@ func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) 
 		err = errors.Join(err, ignoreClosed(c.port.API().Close()))
 	}
 	cancel()
-	work.Wait()
-	err = errors.Join(err, c.releaseAll())
-	c.log.Info().Msg("coordinator stopped")
-	if err != nil {
+	late := within(ctx, "the work of the leader and of the blob store", func() error { work.Wait(); return nil })
+	if late == nil {
+		late = within(ctx, "the log or the peer port", c.releaseAll)
+	}
+	if err = errors.Join(err, late); err != nil {
 		return fmt.Errorf("cannot stop cleanly: %w", err)
 	}
+	c.log.Info().Msg("coordinator stopped")
 	return nil
+}
+
+// within waits for stop, or for ctx.
+func within(ctx context.Context, what string, stop func() error) error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%s did not stop in time: end the process, nothing acknowledged is lost", what)
+	}
 }
 
 func (c *Coordinator) releaseAll() error {

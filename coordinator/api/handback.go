@@ -44,12 +44,11 @@ func (h *handed) SetDeadline(t time.Time) error {
 }
 
 // handBack serves the next requests of a connection that had left the library,
-// until it is closed or leaves again.
+// until it is closed or leaves again. Each time the library gets it as another
+// one: while it cleans up after the request that left, by the connection's
+// identity, the next may have begun.
 func (s *Server) handBack(conn net.Conn) {
-	h, again := conn.(*handed)
-	if !again {
-		h = &handed{Conn: conn}
-	}
+	h := &handed{Conn: conn}
 	s.mu.Lock()
 	closing := s.closing
 	if !closing {
@@ -57,7 +56,7 @@ func (s *Server) handBack(conn net.Conn) {
 	}
 	s.mu.Unlock()
 	if closing {
-		conn.Close()
+		s.conns.close(conn)
 		return
 	}
 	// Its errors are the peer's; the library has logged them.

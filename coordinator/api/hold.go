@@ -34,7 +34,7 @@ const (
 	replyTime = 10 * time.Second
 	// handOver bounds the time between leaving the handler and getting the
 	// connection; it passes only when the connection broke in between.
-	handOver = 10 * time.Second
+	handOver = 3 * time.Second
 	// lingerTime and lingerBytes bound how long an over-long body is read and
 	// thrown away, so that the client sees the answer and not a reset.
 	lingerTime  = 2 * time.Second
@@ -44,8 +44,27 @@ const (
 // held is the meeting point of a waiting goroutine and its connection.
 type held struct {
 	left   atomic.Bool   // true once either side has decided how to answer
+	gone   atomic.Bool   // nobody takes the connection any more
 	answer chan reply    // from the goroutine to the handler
-	conn   chan net.Conn // from the library to the goroutine
+	conn   chan net.Conn // from the library to the goroutine; capacity 1
+}
+
+// give hands the connection to the goroutine.
+func (h *held) give(s *Server, conn net.Conn) {
+	h.conn <- conn
+	if h.gone.Load() {
+		h.abandon(s)
+	}
+}
+
+// abandon closes the connection, now or when it comes.
+func (h *held) abandon(s *Server) {
+	h.gone.Store(true)
+	select {
+	case conn := <-h.conn:
+		s.conns.close(conn)
+	default:
+	}
 }
 
 // hold runs fn, which may wait long, and answers with what it returns. fn runs
@@ -92,7 +111,7 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 			c.close = last
 			return nil
 		}
-		c.takeOver(func(conn net.Conn) { h.conn <- conn })
+		c.takeOver(func(conn net.Conn) { h.give(s, conn) })
 	}
 	return nil
 }
@@ -116,11 +135,12 @@ func (s *Server) finish(h *held, r reply, id string, last bool) {
 	case conn := <-h.conn:
 		last = last || s.base.Err() != nil
 		if err := send(conn, r, id, last); err != nil || last {
-			conn.Close()
+			s.conns.close(conn)
 			return
 		}
 		s.handBack(conn)
 	case <-timer.C:
+		h.abandon(s)
 	}
 }
 
@@ -162,6 +182,12 @@ func own(hijacked net.Conn) net.Conn {
 	plain := hijacked
 	if u, ok := hijacked.(interface{ UnsafeConn() net.Conn }); ok {
 		plain = u.UnsafeConn()
+	}
+	if h, ok := plain.(*handed); ok {
+		plain = h.Conn
+	}
+	if p, ok := plain.(*prefixed); ok && len(p.rest) == 0 {
+		plain = p.Conn
 	}
 	// A deadline in the past lets a read return what is buffered and nothing else.
 	_ = plain.SetReadDeadline(time.Unix(1, 0))
@@ -209,7 +235,7 @@ func (c *call) linger() {
 	s, id := c.s, c.id
 	c.takeOver(func(conn net.Conn) {
 		drain := func() {
-			defer conn.Close()
+			defer s.conns.close(conn)
 			if err := send(conn, r, id, true); err != nil {
 				return
 			}
@@ -220,7 +246,7 @@ func (c *call) linger() {
 			_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 		}
 		if !s.enter(drain) {
-			conn.Close()
+			s.conns.close(conn)
 		}
 	})
 }

@@ -32,6 +32,7 @@ type lines struct {
 	readers sync.Pool // of *bufio.Reader
 
 	mu   sync.Mutex
+	over bool    // the server stops
 	idle []*line // the newest last
 	busy map[*line]struct{}
 }
@@ -64,6 +65,7 @@ func (l *lines) run(ctx context.Context) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.over = true
 	for _, ln := range l.idle {
 		ln.Close()
 	}
@@ -121,8 +123,12 @@ func (l *lines) take(ctx context.Context, leader Leader, fresh bool) (*line, err
 	}
 	ln := &line{Conn: conn, to: leader.Address}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over { // nobody would close it
+		ln.Close()
+		return nil, net.ErrClosed
+	}
 	l.busy[ln] = struct{}{}
-	l.mu.Unlock()
 	return ln, nil
 }
 

@@ -31,6 +31,10 @@ const (
 	headerTime = 20 * time.Second
 	// idleTime keeps the connection of an agent over its beats and syncs.
 	idleTime = 2 * time.Minute
+	// cutTime is what requests in progress get when the server stops: theirs are
+	// bodies and answers of which most arrive at once, and a slow peer is not
+	// waited for as long as its route would.
+	cutTime = 4 * time.Second
 	// keepAlivePeriod finds peers that vanished without a word.
 	keepAlivePeriod = 30 * time.Second
 )
@@ -48,8 +52,9 @@ type Server struct {
 	held     atomic.Int64 // requests that wait for something to happen
 	waiting  atomic.Int64 // those of them that are still in their handler
 	lines    *lines       // to the leader
-	silent   silent
-	openapi  []byte // the description of the API, as JSON
+	conns    conns
+	cutAfter time.Duration // cutTime; tests shorten it
+	openapi  []byte        // the description of the API, as JSON
 
 	mu      sync.Mutex
 	closing bool
@@ -60,7 +65,7 @@ type Server struct {
 
 // New returns a server that serves once Serve is called.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator(), handed: make(map[*handed]struct{})}
+	s := &Server{deps: deps, schemas: newSchemas(), estimate: newEstimator(), cutAfter: cutTime, handed: make(map[*handed]struct{})}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.lines = newLines(s)
 	routes := s.routes()
@@ -90,7 +95,7 @@ func New(deps Deps) (*Server, error) {
 		NoDefaultContentType:          true,
 		SecureErrorLogMessage:         true,
 		CloseOnShutdown:               true,
-		ConnState:                     s.silent.note,
+		ConnState:                     s.conns.note,
 		TCPKeepalive:                  true,
 		TCPKeepalivePeriod:            keepAlivePeriod,
 		DisableHeaderNamesNormalizing: false,
@@ -104,7 +109,8 @@ func New(deps Deps) (*Server, error) {
 func (s *Server) Serve(ln net.Listener) error { return s.fast.Serve(ln) }
 
 // Shutdown stops accepting, ends held requests and streams, and waits for the
-// handlers and for every goroutine of the server, or for ctx.
+// handlers and for every goroutine of the server, or for ctx. After cutTime it
+// closes what peers still keep open.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -113,7 +119,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.stop()
-	s.silent.end()
+	s.conns.closeQuiet()
+	var cutting sync.WaitGroup
+	patient, enough := context.WithTimeout(ctx, s.cutAfter)
+	cutting.Go(func() { s.cut(patient) })
+	defer cutting.Wait()
+	defer enough()
 	err := s.fast.ShutdownWithContext(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -125,6 +136,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return errors.Join(err, ctx.Err())
+	}
+}
+
+// cut closes every connection when patient has passed.
+func (s *Server) cut(patient context.Context) {
+	<-patient.Done()
+	if !errors.Is(patient.Err(), context.DeadlineExceeded) {
+		return
+	}
+	if n := s.conns.closeAll(); n > 0 {
+		s.deps.Log.Info().Str("component", "api").Int("connections", n).Msg("closed connections whose peers took too long while this coordinator stops")
 	}
 }
 
@@ -143,7 +165,7 @@ func (s *Server) enter(fn func()) bool {
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	if ctx.ConnRequestNum() == 1 {
-		s.silent.spoke(ctx.Conn())
+		s.conns.spoke(ctx.Conn())
 	}
 	c := &call{s: s, ctx: ctx, id: requestID(ctx)}
 	err := s.guard(c)

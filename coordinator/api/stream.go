@@ -84,7 +84,7 @@ func (s *Server) streamJob(c *call) error {
 		st.conn = conn
 		started := s.enter(func() {
 			defer s.closeStream()
-			defer conn.Close()
+			defer s.conns.close(conn)
 			defer func() {
 				if p := recover(); p != nil {
 					_ = s.panicked(st.id, p) // it is logged; the stream just ends
@@ -95,7 +95,7 @@ func (s *Server) streamJob(c *call) error {
 		if !started {
 			st.drop(src)
 			s.closeStream()
-			conn.Close()
+			s.conns.close(conn)
 		}
 	})
 	return nil

@@ -42,11 +42,17 @@ func (n *Node) change(decide func(raft.Configuration, uint64) (raft.IndexFuture,
 	var err error
 	for range changeTries {
 		conf, index := n.latest()
-		var f raft.IndexFuture
-		if f, err = decide(conf, index); err != nil || f == nil {
+		idle := false
+		err = n.ask(func() error {
+			f, err := decide(conf, index)
+			if idle = f == nil; idle {
+				return err
+			}
+			return f.Error()
+		})
+		if idle {
 			return err
 		}
-		err = f.Error()
 		if err == nil || !strings.HasPrefix(err.Error(), "configuration changed since") {
 			break
 		}
@@ -331,11 +337,11 @@ func (n *Node) transfer(server string) error {
 	case server == n.server:
 		return nil
 	case server == "":
-		return transferError(n.handOn())
+		return transferError(n.ask(n.handOn))
 	}
 	for _, s := range n.configuration().Servers {
 		if string(s.ID) == server && s.Suffrage == raft.Voter {
-			return transferError(n.raft.LeadershipTransferToServer(s.ID, s.Address).Error())
+			return transferError(n.ask(func() error { return n.raft.LeadershipTransferToServer(s.ID, s.Address).Error() }))
 		}
 	}
 	return protocol.NewError(protocol.CodeNotFound, fmt.Sprintf("%s is no voter of this cluster: see the list of its members", server))

@@ -45,8 +45,10 @@ type Node struct {
 	leaders  atomic.Uint64 // seen since Open
 	fatal    chan error
 	release  []func() error // in reverse order of opening
+	base     context.Context // ends with Close
 	stop     context.CancelFunc
 	ended    sync.WaitGroup
+	asking   sync.WaitGroup // for what raft was asked and has not answered
 
 	mu     sync.Mutex
 	closed bool
@@ -61,11 +63,12 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, fatal: make(chan error, 1), clock: newClock(cfg.WallMs)}
+	n.base, n.stop = context.WithCancel(context.Background())
 	if err := n.open(); err != nil {
+		n.stop()
 		return nil, errors.Join(err, n.releaseAll())
 	}
-	var ctx context.Context
-	ctx, n.stop = context.WithCancel(context.Background())
+	ctx := n.base
 	n.ended.Go(func() { n.budget(ctx) })
 	n.ended.Go(func() { n.store.mark.run(ctx, n.store.fail) })
 	transfer := newTransferWatchdog(n.cfg.Timeouts.Election, n.barrier, n.store.fail)
@@ -106,7 +109,7 @@ func (n *Node) open() error {
 	if err := n.guard(back); err != nil {
 		return err
 	}
-	n.track = newTracker(faultyFSM(n.cfg.FSM), n.snaps)
+	n.track = newTracker(n.base, faultyFSM(n.cfg.FSM), n.snaps)
 	n.track.fail = n.store.fail
 	n.cfg.defaults()
 	conf := n.raftConfig(log)
@@ -330,11 +333,26 @@ func (n *Node) barrier() error {
 		return raft.ErrNotLeader
 	}
 	term := n.raft.CurrentTerm()
-	if err := n.raft.Barrier(0).Error(); err != nil {
+	if err := n.ask(func() error { return n.raft.Barrier(0).Error() }); err != nil {
 		return err
 	}
 	n.verifier.settled.Store(term)
 	return nil
+}
+
+// ask calls what waits for an answer of raft's own. Close waits for it before it
+// stops raft, because raft forgets what then is in its queues: whoever waited
+// would wait for ever.
+func (n *Node) ask(wait func() error) error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return raft.ErrRaftShutdown
+	}
+	n.asking.Add(1)
+	n.mu.Unlock()
+	defer n.asking.Done()
+	return wait()
 }
 
 // VerifyLeader returns nil when this node led at some moment after the call
@@ -374,7 +392,8 @@ func (n *Node) inFlight() int {
 }
 
 // Close hands leadership on where there is somebody, lets raft answer what is
-// in flight, and stops everything that Open started. It returns early, with
+// in flight, and stops everything that Open started; a snapshot that is being
+// written is given up. It returns early, with
 // ctx's error, only when the disk does not answer; the process must then end.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
@@ -403,6 +422,7 @@ func (n *Node) shutdown() error {
 	}
 	n.proposer.close()
 	n.verifier.close()
+	n.asking.Wait()
 	var err error
 	if t, ok := n.trans.(network); ok {
 		err = t.Close() // raft would wait for the answers of silent servers

@@ -13,6 +13,7 @@ import (
 // tracker stands between raft and the FSM and knows how far the FSM has come.
 // raft's own applied index is only how far it has handed out.
 type tracker struct {
+	base  context.Context // ends when the node stops
 	fsm   raft.FSM
 	batch raft.BatchingFSM // fsm, when it takes batches
 	snaps raft.SnapshotStore
@@ -28,9 +29,9 @@ type tracker struct {
 	waiters map[chan struct{}]uint64
 }
 
-func newTracker(f raft.FSM, snaps raft.SnapshotStore) *tracker {
+func newTracker(base context.Context, f raft.FSM, snaps raft.SnapshotStore) *tracker {
 	batch, _ := f.(raft.BatchingFSM)
-	return &tracker{fsm: f, batch: batch, snaps: snaps, waiters: make(map[chan struct{}]uint64)}
+	return &tracker{base: base, fsm: f, batch: batch, snaps: snaps, waiters: make(map[chan struct{}]uint64)}
 }
 
 // ApplyBatch implements raft.BatchingFSM.
@@ -68,7 +69,53 @@ func (t *tracker) Snapshot() (raft.FSMSnapshot, error) {
 	if t.halted.Load() {
 		return nil, errHalted
 	}
-	return t.fsm.Snapshot()
+	s, err := t.fsm.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return stopSnapshot{s, t.base}, nil
+}
+
+// stopSnapshot is given up when the node stops: raft waits for it, which for a
+// large state is longer than a stop may take. The log has everything.
+type stopSnapshot struct {
+	raft.FSMSnapshot
+	base context.Context
+}
+
+// Persist implements raft.FSMSnapshot.
+func (s stopSnapshot) Persist(sink raft.SnapshotSink) error {
+	return s.FSMSnapshot.Persist(stopSink{sink, s.base})
+}
+
+type stopSink struct {
+	raft.SnapshotSink
+	base context.Context
+}
+
+// Write implements io.Writer.
+func (s stopSink) Write(p []byte) (int, error) {
+	if s.base.Err() != nil {
+		return 0, errStopping
+	}
+	return s.SnapshotSink.Write(p)
+}
+
+// errStopping is in raft's log when a stop came in between.
+var errStopping = errors.New("this coordinator stops")
+
+// stopRestore is the same for a snapshot that is being read.
+type stopRestore struct {
+	io.ReadCloser
+	base context.Context
+}
+
+// Read implements io.Reader.
+func (r stopRestore) Read(p []byte) (int, error) {
+	if r.base.Err() != nil {
+		return 0, errStopping
+	}
+	return r.ReadCloser.Read(p)
 }
 
 // errHalted keeps raft from believing in what was not applied.
@@ -88,7 +135,7 @@ func (t *tracker) Restore(r io.ReadCloser) error {
 		t.installs.Add(1)
 		loop.installed(list[0].Index)
 	}
-	if err := t.fsm.Restore(r); err != nil {
+	if err := t.fsm.Restore(stopRestore{r, t.base}); err != nil {
 		return err
 	}
 	if len(list) > 0 {

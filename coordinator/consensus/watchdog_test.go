@@ -85,7 +85,7 @@ func TestNothingIsAppliedBehindARefusedEntry(t *testing.T) {
 		return []*raft.Log{{Index: index, Type: raft.LogCommand, Data: data}}
 	}
 	f := halting{ledger: &ledger{}, at: 2, why: command.ErrCorrupt}
-	tr := newTracker(f, raft.NewInmemSnapshotStore())
+	tr := newTracker(t.Context(), f, raft.NewInmemSnapshotStore())
 	failures := 0
 	tr.fail = func(err error) error { failures++; return err }
 	for i := range uint64(4) {
