@@ -44,7 +44,7 @@ type Node struct {
 	lead     *leadership
 	leaders  atomic.Uint64 // seen since Open
 	fatal    chan error
-	release  []func() error // in reverse order of opening
+	release  []func() error  // in reverse order of opening
 	base     context.Context // ends with Close
 	stop     context.CancelFunc
 	ended    sync.WaitGroup
