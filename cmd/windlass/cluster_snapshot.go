@@ -20,6 +20,7 @@ import (
 	"windlass/coordinator/state"
 	"windlass/protocol"
 	"windlass/protocol/client"
+	"windlass/protocol/retry"
 )
 
 func (a *app) clusterSnapshotCommand() *cobra.Command {
@@ -221,22 +222,40 @@ func (a *app) leaderClient(ctx context.Context) (*client.Client, protocol.Cluste
 	if err != nil {
 		return nil, protocol.ClusterMembers{}, err
 	}
-	m, err := c.ClusterMembers(ctx)
-	if err != nil {
-		c.Close()
-		return nil, m, fmt.Errorf("cannot read members: %w", err)
-	}
-	i := slices.IndexFunc(m.Members, func(x protocol.ClusterMember) bool { return x.Role == protocol.RoleLeader })
+	m, i, err := awaitLeader(ctx, c)
 	switch {
-	case i < 0:
+	case err != nil:
 		c.Close()
-		return nil, m, &exitError{code: exitUnavailable, err: errors.New("no leader is known: see windlass cluster status")}
+		return nil, m, err
 	case m.Members[i].Self && !strings.Contains(a.env("WINDLASS_ADDR"), ","), m.Members[i].URL == "":
 		return c, m, nil
 	}
 	c.Close()
 	c, err = a.clientAt(m.Members[i].URL)
 	return c, m, err
+}
+
+// leaderTime is how long a command waits for a leader: several elections, as
+// after one that was just handed on.
+const leaderTime = 10 * time.Second
+
+// awaitLeader returns the members, and the place of the leader among them.
+func awaitLeader(ctx context.Context, c *client.Client) (m protocol.ClusterMembers, leader int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		m, err = c.ClusterMembers(ctx)
+		if err != nil {
+			return m, -1, fmt.Errorf("cannot read members: %w", err)
+		}
+		leader = slices.IndexFunc(m.Members, func(x protocol.ClusterMember) bool { return x.Role == protocol.RoleLeader })
+		if leader >= 0 {
+			return m, leader, nil
+		}
+		if (retry.Backoff{Max: time.Second}).Wait(ctx, tries) != nil {
+			return m, -1, &exitError{code: exitUnavailable, err: errors.New("no leader is known: see windlass cluster status")}
+		}
+	}
 }
 
 func (a *app) printSnapshot(path string, info snapshotInfo) error {
