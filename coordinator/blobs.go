@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"windlass/coordinator/blob"
+	"windlass/coordinator/consensus"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -27,6 +28,7 @@ type blobs struct {
 func (c *Coordinator) openBlobs(opts Options) error {
 	b := &blobs{}
 	c.blobs = b
+	copies := func() *consensus.Copies { return nil } // one store for all
 	switch {
 	case opts.Blobs != nil:
 		b.store = opts.Blobs
@@ -43,14 +45,16 @@ func (c *Coordinator) openBlobs(opts Options) error {
 	}
 	if dir, ok := b.store.(*blob.Dir); ok {
 		peers := &blobPeers{node: c.node, port: c.port}
-		copies := blob.NewReplicated(dir, peers)
-		c.release = append(c.release, copies.Close)
+		replicated := blob.NewReplicated(dir, peers)
+		c.release = append(c.release, replicated.Close)
 		if c.port != nil {
 			serveBlobs(c.port, dir)
 		}
-		b.store = copies
-		b.filler = newFiller(copies, peers, c.namedBlobs, c.store, c.log)
+		b.store = replicated
+		b.filler = newFiller(replicated, peers, c.namedBlobs, c.store, c.node.AppliedIndex, c.log)
+		copies = b.filler.copies
 	}
+	c.copies.Store(&copies)
 	b.collector = blob.NewCollector(b.store, func(ctx context.Context, name func(blob.Digest)) error {
 		_, err := c.namedBlobs(ctx, name)
 		return err

@@ -231,3 +231,103 @@ func TestPayloadsOutliveADisk(t *testing.T) {
 		rest() // what it says follows what it did
 	}
 }
+
+// without removes this coordinator's own copies of the blobs.
+func (n *running) without(t *testing.T, digests ...blob.Digest) {
+	t.Helper()
+	local := n.blobs.store.(*blob.Replicated).Local()
+	for _, d := range digests {
+		err := local.Walk(t.Context(), func(c blob.Copy) error {
+			if c.Digest == d {
+				return local.Remove(t.Context(), c)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.has(t, d) {
+			t.Fatal("the copy is still there")
+		}
+	}
+}
+
+// votes reports whether a coordinator is a voter, as the leader knows.
+func (c *three) votes(n int) bool {
+	c.t.Helper()
+	server := c.nodes[n].node.Identity().ServerID
+	for _, m := range c.nodes[c.leader()].node.Members() {
+		if m.Server == server {
+			return m.Voter
+		}
+	}
+	return false
+}
+
+// TestPayloadsOutliveTwoDisks has payloads on two of three coordinators. One of
+// these is wiped, comes back and votes; then the other is wiped: whoever votes
+// has what it is counted for.
+func TestPayloadsOutliveTwoDisks(t *testing.T) {
+	c := startThree(t)
+	data := t.TempDir()
+	for n := range c.nodes {
+		c.start(n, filepath.Join(data, string(rune('a'+n))))
+	}
+	defer func() {
+		for _, n := range c.nodes {
+			if n != nil {
+				n.stop()
+			}
+		}
+	}()
+	b := c.leader()
+	first := c.nodes[b]
+	if _, err := first.ApplyEndpoint(t.Context(), protocol.Endpoint{ID: "ep_echo", Runtime: protocol.RuntimeSpec{Kind: "builtin"}}); err != nil {
+		t.Fatal(err)
+	}
+	input := []byte(`{"text":"` + strings.Repeat("i", 1<<20) + `"}`)
+	output := []byte(`"` + strings.Repeat("o", 1<<20) + `"`)
+	if _, err := first.Submit(t.Context(), "ep_echo", protocol.SubmitRequest{Input: json.RawMessage(input)}); err != nil {
+		t.Fatal(err)
+	}
+	job, name := first.complete(t, output)
+	sum, err := blob.ParseDigest(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := []blob.Digest{sum, sha256.Sum256(output)}
+	for _, n := range c.nodes {
+		for t.Context().Err() == nil && !(n.has(t, both[0]) && n.has(t, both[1])) {
+			rest() // the last copy may be under way
+		}
+	}
+	a, third := (b+1)%3, (b+2)%3
+	c.nodes[third].without(t, both...)
+
+	wipe := func(n int) {
+		t.Helper()
+		c.nodes[n].stop()
+		if err := os.RemoveAll(filepath.Join(data, string(rune('a'+n)))); err != nil {
+			t.Fatal(err)
+		}
+		c.start(n, filepath.Join(data, string(rune('a'+n))))
+	}
+	wipe(a)
+	for t.Context().Err() == nil && !c.votes(a) {
+		rest()
+	}
+	for _, d := range both {
+		if !c.nodes[a].has(t, d) {
+			t.Error("it votes, and lacks a payload")
+		}
+	}
+	wipe(b)
+	for _, n := range c.nodes {
+		if got := n.output(t, job); !bytes.Equal(got, output) {
+			t.Errorf("the output came back as %d bytes", len(got))
+		}
+		if got := n.input(t, name); !bytes.Equal(got, input) {
+			t.Errorf("the input came back as %d bytes", len(got))
+		}
+	}
+}

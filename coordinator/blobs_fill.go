@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"windlass/coordinator/archive"
 	"windlass/coordinator/blob"
 	"windlass/coordinator/state"
 )
@@ -27,32 +29,50 @@ const (
 	// names it was applied: the slowest of the coordinators gets it last.
 	fillDelay = 10 * time.Second
 
+	// fillTick is how often what is on its way is looked for, and a cluster, and a
+	// leader, where there is none yet: whoever joins waits for it.
+	fillTick = time.Second
+
 	// lookPeriod is the pause between two looks at everything, beside what changes:
 	// a look costs a fraction of a second for a million jobs.
 	lookPeriod = 15 * time.Minute
 
 	// fillRetry and fillRetryMax bound the pause after a round that brought
-	// nothing: whoever has the rest does not answer.
+	// nothing: whoever has the rest does not answer. What no coordinator that
+	// answers had in two rounds this far apart counts as being nowhere.
 	fillRetry    = 10 * time.Second
 	fillRetryMax = 5 * time.Minute
 )
 
 // filler fetches what the state names and this node lacks: it joined, its disk
-// was emptied, or it was too slow or away when the blob was stored.
+// was emptied, or it was too slow or away when the blob was stored. It knows up
+// to which entry of the log everything is here (copies).
 type filler struct {
-	store *blob.Replicated
-	peers blob.Peers
-	names func(context.Context, func(blob.Digest)) (*state.View, error)
-	state *state.Store
-	log   zerolog.Logger
-	limit *rate.Limiter
+	store   *blob.Replicated
+	peers   blob.Peers
+	names   func(context.Context, func(blob.Digest)) (*state.View, error)
+	state   *state.Store
+	applied func() uint64 // newest log entry that the state has
+	log     zerolog.Logger
+	limit   *rate.Limiter
 
 	missing atomic.Int64  // as far as is known; -1 before the first look
 	fetched atomic.Uint64 // so far
+
+	mu      sync.Mutex
+	good    uint64                    // everything that is named up to this entry is here, or nowhere
+	clean   bool                      // and everything up to seen
+	seen    uint64                    // newest change that was looked at
+	nowhere map[blob.Digest]time.Time // since when no coordinator that answers has them
+	trouble error                     // why the newest fetch that failed did
+	came    time.Time                 // when the newest blob came, or the first was missed
 }
 
-func newFiller(store *blob.Replicated, peers blob.Peers, names func(context.Context, func(blob.Digest)) (*state.View, error), st *state.Store, log zerolog.Logger) *filler {
-	f := &filler{store: store, peers: peers, names: names, state: st, log: log, limit: rate.NewLimiter(fillRate, fillRate)}
+func newFiller(store *blob.Replicated, peers blob.Peers, names func(context.Context, func(blob.Digest)) (*state.View, error), st *state.Store, applied func() uint64, log zerolog.Logger) *filler {
+	f := &filler{
+		store: store, peers: peers, names: names, state: st, applied: applied, log: log,
+		limit: rate.NewLimiter(fillRate, fillRate), nowhere: make(map[blob.Digest]time.Time),
+	}
 	f.missing.Store(-1)
 	return f
 }
@@ -61,19 +81,26 @@ func newFiller(store *blob.Replicated, peers blob.Peers, names func(context.Cont
 func (f *filler) run(ctx context.Context) {
 	for wait := fillRetry; ctx.Err() == nil; {
 		if _, others := f.peers.Members(); len(others) == 0 { // nobody to fetch from
-			pause(ctx, fillDelay)
+			pause(ctx, fillTick)
 			continue
 		}
 		view, lacking, err := f.look(ctx)
+		if view == nil {
+			pause(ctx, fillTick) // no leader yet; nothing is known
+			continue
+		}
+		came := f.fetch(ctx, lacking)
+		if came > 0 || len(lacking) == 0 {
+			wait = fillRetry
+		}
 		switch {
-		case view == nil:
-			pause(ctx, fillRetry) // no leader yet; nothing is known
-		case len(lacking) == 0 && err == nil:
-			wait = fillRetry
-			f.follow(ctx, view)
-		case f.fetch(ctx, lacking) > 0:
-			wait = fillRetry
-		default:
+		case f.settle(view, lacking, err):
+			again := lookPeriod
+			if len(lacking) > came || err != nil { // it may come back
+				again, wait = wait, min(2*wait, fillRetryMax)
+			}
+			f.follow(ctx, view, again)
+		case came == 0:
 			pause(ctx, wait)
 			wait = min(2*wait, fillRetryMax)
 		}
@@ -100,6 +127,7 @@ func (f *filler) look(ctx context.Context) (*state.View, []blob.Digest, error) {
 	for d := range lacking {
 		list = append(list, d)
 	}
+	f.lack(lacking)
 	return view, list, err
 }
 
@@ -117,11 +145,13 @@ func (f *filler) fetch(ctx context.Context, lacking []blob.Digest) int {
 			break
 		}
 		group.Go(func() error {
-			err := f.one(ctx, d)
+			err := f.store.Fetch(ctx, d)
+			f.tried(ctx, d, err)
 			if err == nil {
 				came.Add(1)
 				f.missing.Add(-1)
 				f.fetched.Add(1)
+				err = f.rest(ctx, d)
 			}
 			return err
 		})
@@ -132,11 +162,8 @@ func (f *filler) fetch(ctx context.Context, lacking []blob.Digest) int {
 	return int(came.Load())
 }
 
-// one fetches a blob and waits for the time that its size takes at fillRate.
-func (f *filler) one(ctx context.Context, d blob.Digest) error {
-	if err := f.store.Fetch(ctx, d); err != nil {
-		return err
-	}
+// rest waits for the time that a blob's size takes at fillRate.
+func (f *filler) rest(ctx context.Context, d blob.Digest) error {
 	r, size, err := f.store.Local().Get(ctx, d)
 	if err != nil {
 		return err
@@ -152,24 +179,35 @@ func (f *filler) one(ctx context.Context, d blob.Digest) error {
 	return err
 }
 
+// awaited is a blob that is on its way here.
+type awaited struct {
+	digest blob.Digest
+	index  uint64 // of the change that names it
+	since  time.Time
+}
+
 // follow returns when something that was named a while ago is not here, when
-// the cursor was left behind, or when it is time to look at everything again.
-func (f *filler) follow(ctx context.Context, view *state.View) {
+// the cursor was left behind, or after a while, to look at everything again.
+func (f *filler) follow(ctx context.Context, view *state.View, again time.Duration) {
 	cursor := f.state.Subscribe(view.Index())
-	segments := newestSegment(view)
-	var old, fresh []blob.Digest
-	for range lookPeriod / fillDelay {
-		fresh = fresh[:0]
-		turn, cancel := context.WithTimeout(ctx, fillDelay)
+	segments, ends := newestSegment(view), time.Now().Add(again)
+	var waiting []awaited
+	f.advance(view.Index(), waiting)
+	at := view.Index()
+	for time.Now().Before(ends) {
+		turn, cancel := context.WithTimeout(ctx, fillTick)
+		now := time.Now()
 		var err error
 		for err == nil {
 			var changes state.Changes
 			changes, err = cursor.Next(turn)
+			at = max(at, changes.Index)
+			name := func(d blob.Digest) { waiting = append(waiting, awaited{d, changes.Index, now}) }
 			for _, c := range changes.List {
 				if c.Job != nil {
-					c.Job.Blobs(func(d blob.Digest) { fresh = append(fresh, d) })
+					c.Job.Blobs(name)
 					if o := c.Job.Outcome; o != nil {
-						o.Outputs(func(b *state.Blob) { fresh = append(fresh, b.SHA256) })
+						o.Outputs(func(b *state.Blob) { name(b.SHA256) })
 					}
 				}
 			}
@@ -178,18 +216,29 @@ func (f *filler) follow(ctx context.Context, view *state.View) {
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return
 		}
+		// A view is published before its changes are: their index is not above it.
 		for _, g := range f.state.View().Segments() {
 			if g.Number > segments {
-				segments, fresh = g.Number, append(fresh, g.SHA256)
+				segments, waiting = g.Number, append(waiting, awaited{g.SHA256, at, now})
 			}
 		}
-		for _, d := range old {
-			if ok, err := f.store.Local().Has(d); err != nil || !ok {
-				return
-			}
+		waiting = f.still(waiting)
+		f.advance(at, waiting)
+		if len(waiting) > 0 && now.Sub(waiting[0].since) >= fillDelay {
+			return
 		}
-		old, fresh = fresh, old
 	}
+}
+
+// still returns those that are not here yet, in their order.
+func (f *filler) still(waiting []awaited) []awaited {
+	kept := waiting[:0]
+	for _, w := range waiting {
+		if ok, err := f.store.Local().Has(w.digest); (err != nil || !ok) && !f.isNowhere(w.digest) {
+			kept = append(kept, w)
+		}
+	}
+	return kept
 }
 
 // newestSegment is the number of the archive's newest segment, or 0.
@@ -199,4 +248,14 @@ func newestSegment(view *state.View) uint64 {
 		return 0
 	}
 	return list[len(list)-1].Number
+}
+
+// unreadable are the segments because of which the names are incomplete; false:
+// they are so for another reason.
+func unreadable(err error) ([]*archive.Unreadable, bool) {
+	var gaps *archive.Incomplete
+	if errors.As(err, &gaps) {
+		return gaps.Segments, true
+	}
+	return nil, err == nil
 }

@@ -2,8 +2,11 @@ package coordinator
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,11 +22,27 @@ import (
 type neighbour struct {
 	dir  *blob.Dir
 	asks atomic.Int64
+
+	mu   sync.Mutex
+	away bool  // a third one does not answer
+	err  error // instead of its blobs
 }
 
 // Members implements blob.Peers.
 func (n *neighbour) Members() (bool, []blob.Peer) {
-	return true, []blob.Peer{{Server: "srv_b", Voter: true, Reachable: true}}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	others := []blob.Peer{{Server: "srv_b", Voter: true, Reachable: true}}
+	if n.away {
+		others = append(others, blob.Peer{Server: "srv_c", Voter: true})
+	}
+	return true, others
+}
+
+func (n *neighbour) set(away bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away, n.err = away, err
 }
 
 // Send implements blob.Peers.
@@ -33,8 +52,17 @@ func (n *neighbour) Send(ctx context.Context, _ blob.Peer, r io.Reader, want *bl
 }
 
 // Fetch implements blob.Peers.
-func (n *neighbour) Fetch(ctx context.Context, _ blob.Peer, d blob.Digest) (io.ReadCloser, int64, error) {
+func (n *neighbour) Fetch(ctx context.Context, from blob.Peer, d blob.Digest) (io.ReadCloser, int64, error) {
 	n.asks.Add(1)
+	n.mu.Lock()
+	err := n.err
+	n.mu.Unlock()
+	if from.Server == "srv_c" {
+		return nil, 0, errors.New("srv_c does not answer")
+	}
+	if err != nil {
+		return nil, 0, err
+	}
 	return n.dir.Get(ctx, d)
 }
 
@@ -75,7 +103,7 @@ func TestFillerFetchesWhatIsNamed(t *testing.T) {
 			name(here)
 			name(late)
 			return st.View(), nil
-		}, st, zerolog.Nop())
+		}, st, func() uint64 { return 0 }, zerolog.Nop())
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -104,4 +132,69 @@ func TestFillerFetchesWhatIsNamed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestCopiesSayWhatIsHere follows what a node says of its payloads while one of
+// them is nowhere: that does not keep it from being complete, once it is proven.
+func TestCopiesSayWhatIsHere(t *testing.T) {
+	const applied = 7
+	for name, c := range map[string]struct {
+		away    bool
+		err     error
+		settled bool
+	}{
+		"all others lack it":               {false, nil, true},
+		"all that answer lack it":          {true, nil, true},
+		"one that answers cannot serve it": {false, errors.New("its copy is corrupt"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, local, st := &neighbour{dir: openFolder(t)}, openFolder(t), state.New()
+				n.set(c.away, c.err)
+				lost, _, err := openFolder(t).Put(t.Context(), strings.NewReader("lost"), nil, 100)
+				if err != nil {
+					t.Fatal(err)
+				}
+				copies := blob.NewReplicated(local, n)
+				f := newFiller(copies, n, func(_ context.Context, name func(blob.Digest)) (*state.View, error) {
+					name(lost)
+					return st.View(), nil
+				}, st, func() uint64 { return applied }, zerolog.Nop())
+				if got := f.copies(); got.Index != 0 {
+					t.Errorf("before it has looked it says %+v", got)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					f.run(ctx)
+				}()
+				pass(fillRetry / 2)
+				if got := f.copies(); got.Index != 0 || got.Missing != 1 || got.Nowhere != 0 || got.Trouble == "" {
+					t.Errorf("after one round it says %+v", got)
+				}
+				pass(time.Hour)
+				got := f.copies()
+				if c.settled && (got.Index != applied || got.Missing != 0 || got.Nowhere != 1 || got.Names[0] != hex.EncodeToString(lost[:6])) {
+					t.Errorf("proven, it says %+v", got)
+				}
+				if !c.settled && (got.Index != 0 || got.Missing != 1 || got.Nowhere != 0 || !strings.Contains(got.Trouble, "corrupt")) {
+					t.Errorf("not proven, it says %+v", got)
+				}
+				n.set(false, nil)
+				if _, _, err := n.dir.Put(t.Context(), strings.NewReader("lost"), nil, 100); err != nil {
+					t.Fatal(err)
+				}
+				pass(2 * fillRetryMax)
+				if got := f.copies(); got.Index != applied || got.Missing+got.Nowhere != 0 {
+					t.Errorf("found again, it says %+v", got)
+				}
+				cancel()
+				<-done
+				if err := copies.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

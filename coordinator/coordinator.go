@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -62,6 +63,7 @@ type Coordinator struct {
 	store   *state.Store
 	keys    *auth.Keys
 	blobs   *blobs
+	copies  atomic.Pointer[func() *consensus.Copies] // nil until the store is open
 	archive *archive.Archive
 	ln      net.Listener
 	port    *peer.Port     // nil in memory
@@ -170,7 +172,7 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 	cfg := consensus.Config{
 		Memory: opts.Memory, Join: c.cfg.Join, Timeouts: opts.Timeouts,
 		Describe: func() consensus.Description {
-			return consensus.Description{HTTP: c.publicURL(), Version: opts.Version, Features: features(), Checkpoint: c.states.current()}
+			return consensus.Description{HTTP: c.publicURL(), Version: opts.Version, Features: features(), Checkpoint: c.states.current(), Copies: c.told()}
 		},
 		Feature: c.feature,
 		Expect:  c.cfg.Expect, FSM: fsm.New(c.store), Verify: fsm.Verify, Fence: fsm.Fence, WallMs: c.wallMs,
@@ -208,6 +210,14 @@ func (c *Coordinator) openNode(opts Options, log zerolog.Logger) error {
 		return c.node.Close(ctx)
 	})
 	return nil
+}
+
+// told is what others hear of this coordinator's payloads.
+func (c *Coordinator) told() *consensus.Copies {
+	if copies := c.copies.Load(); copies != nil {
+		return (*copies)()
+	}
+	return &consensus.Copies{} // nobody may count on any yet
 }
 
 func ignoreClosed(err error) error {

@@ -60,6 +60,9 @@ func shownMember(m consensus.Member) protocol.ClusterMember {
 		ms := m.LastContact.Milliseconds()
 		d.LastContactMs = &ms
 	}
+	if c := m.Copies; c != nil && c.Missing+c.Nowhere > 0 {
+		d.Payloads = &protocol.ClusterPayloads{Missing: c.Missing, IdleMs: c.IdleMs, Trouble: c.Trouble, Nowhere: c.Nowhere, Names: c.Names}
+	}
 	if m.Checkpoint.Index > 0 {
 		d.Checkpoint = &protocol.ClusterCheckpoint{Index: m.Checkpoint.Index, Digest: m.Checkpoint.Digest}
 	}

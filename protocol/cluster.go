@@ -50,6 +50,19 @@ type ClusterMember struct {
 	// Checkpoint is the newest digest of its state; coordinators with the same
 	// index must have the same digest.
 	Checkpoint *ClusterCheckpoint `json:"checkpoint,omitempty"`
+	// Payloads says what its own payloads lack; absent when nothing is lacking, or
+	// all coordinators share a store.
+	Payloads *ClusterPayloads `json:"payloads,omitempty"`
+}
+
+// ClusterPayloads are the payloads that a coordinator does not have. It is made
+// a voter when none is missing.
+type ClusterPayloads struct {
+	Missing int      `json:"missing"`           // to be copied from the others
+	IdleMs  int64    `json:"idleMs"`            // since the newest one came
+	Trouble string   `json:"trouble,omitempty"` // why the newest copy that failed did
+	Nowhere int      `json:"nowhere"`           // no coordinator that answers has these
+	Names   []string `json:"names,omitempty"`   // how the digests of a few of those begin
 }
 
 // MemberRole is what a coordinator is in its cluster.

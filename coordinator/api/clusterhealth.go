@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"windlass/protocol"
 )
@@ -43,10 +45,18 @@ func assess(doc *protocol.ClusterMembers) {
 			wrong("%s at %s does not answer: start it, or replace it and remove it (`windlass cluster remove %s`)", m.Server, m.Address, m.Server)
 		case m.Role == protocol.RoleWaiting:
 			wrong("%s at %s is in no cluster yet: its log says what it waits for", m.Server, m.Address)
+		case m.Role == protocol.RoleLearner && m.Payloads != nil && m.Payloads.Missing > 0:
+			wrong("%s at %s does not vote yet: %s", m.Server, m.Address, copying(m.Payloads))
 		case m.Role == protocol.RoleLearner:
 			wrong("%s at %s does not vote yet: it is catching up (%d of %d entries)", m.Server, m.Address, m.LastIndex, newest)
 		case m.Applied+farBehind < newest:
 			wrong("%s at %s is %d entries behind", m.Server, m.Address, newest-m.Applied)
+		}
+	}
+	for _, m := range doc.Members {
+		if p := m.Payloads; p != nil && p.Nowhere > 0 { // waiting does not help: it is no reason to count as unhealthy
+			doc.Findings = append(doc.Findings, fmt.Sprintf("%d payloads that %s looks for are on no coordinator that answers (%s...): start the coordinator that has them; without it they are lost, and the jobs that name them must be submitted again",
+				p.Nowhere, m.Server, strings.Join(p.Names, "..., ")))
 		}
 	}
 	if !leader {
@@ -57,6 +67,23 @@ func assess(doc *protocol.ClusterMembers) {
 	}
 	doc.Tolerates = max(0, alive-(voters/2+1))
 	compare(doc, wrong)
+}
+
+// stuckAfter is when copies that do not go on need a person: longer than the
+// pause before a coordinator asks again for what it did not get.
+const stuckAfter = 6 * time.Minute
+
+// copying says what keeps a coordinator whose payloads are not complete.
+func copying(p *protocol.ClusterPayloads) string {
+	idle := time.Duration(p.IdleMs) * time.Millisecond
+	text := fmt.Sprintf("%d payloads are not copied to it yet, the newest came %s ago", p.Missing, idle.Round(time.Second))
+	if p.Trouble != "" {
+		text += " (" + p.Trouble + ")"
+	}
+	if idle < stuckAfter {
+		return text
+	}
+	return text + ": start the coordinators that have them, make room on its disk, or remove for good a coordinator that will not come back (`windlass cluster remove`)"
 }
 
 // compare finds what differs between members and must not, and what may for a

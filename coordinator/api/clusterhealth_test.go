@@ -31,7 +31,16 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		"nobody yet": {func(m []protocol.ClusterMember) {
 			m[1] = protocol.ClusterMember{Address: "h:7401", Role: protocol.RoleWaiting}
 		}, false, 0, "nobody has answered at h:7401"},
-		"learner":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleLearner }, false, 0, "does not vote yet"},
+		"learner": {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleLearner }, false, 0, "does not vote yet"},
+		"copying": {func(m []protocol.ClusterMember) {
+			m[2].Role, m[2].Payloads = protocol.RoleLearner, &protocol.ClusterPayloads{Missing: 12, IdleMs: 2000}
+		}, false, 0, "12 payloads are not copied to it yet, the newest came 2s ago"},
+		"copying is stuck": {func(m []protocol.ClusterMember) {
+			m[2].Role, m[2].Payloads = protocol.RoleLearner, &protocol.ClusterPayloads{Missing: 1, IdleMs: stuckAfter.Milliseconds(), Trouble: "srv_b does not answer"}
+		}, false, 0, "(srv_b does not answer): start the coordinators that have them"},
+		"nowhere": {func(m []protocol.ClusterMember) {
+			m[2].Payloads = &protocol.ClusterPayloads{Nowhere: 2, Names: []string{"0a1b", "0c"}}
+		}, true, 1, "2 payloads that srv_c looks for are on no coordinator that answers (0a1b..., 0c...): start the coordinator"},
 		"waiting":        {func(m []protocol.ClusterMember) { m[2].Role = protocol.RoleWaiting }, false, 0, "in no cluster yet"},
 		"behind":         {func(m []protocol.ClusterMember) { m[2].Applied = 100 }, false, 1, "4900 entries behind"},
 		"no leader":      {func(m []protocol.ClusterMember) { m[0].Role = protocol.RoleVoter }, false, 1, "no leader"},

@@ -56,6 +56,20 @@ func (e *Unreadable) Error() string {
 // Unwrap returns the cause.
 func (e *Unreadable) Unwrap() error { return e.Err }
 
+// Incomplete says that some segments could not be read, while the others were.
+type Incomplete struct{ Segments []*Unreadable }
+
+// Error implements error; it is that of the first, and how many more there are.
+func (e *Incomplete) Error() string {
+	if more := len(e.Segments) - 1; more > 0 {
+		return fmt.Sprintf("%v (and %d more)", e.Segments[0], more)
+	}
+	return e.Segments[0].Error()
+}
+
+// Unwrap returns the first.
+func (e *Incomplete) Unwrap() error { return e.Segments[0] }
+
 // Config is what an Archive is built from.
 type Config struct {
 	// Blobs must be a blob.Ranger.
@@ -207,23 +221,36 @@ func (a *Archive) Stats(view *state.View) Stats {
 // and for every segment: what must not be collected as garbage. Jobs that were
 // archived since the view was taken are in no segment of it: whoever collects
 // lists the blobs of the same view's table as well. An error means that some are
-// unknown, and nothing may be removed.
+// unknown, and nothing may be removed; it is an *Incomplete, or that of ctx.
 func (a *Archive) References(ctx context.Context, view *state.View, name func(blob.Digest)) error {
+	var gaps Incomplete
 	for _, g := range view.Segments() {
 		name(g.SHA256)
-		x, err := a.index(ctx, g)
-		if err != nil {
-			return fmt.Errorf("cannot list the references of the archive: %w", err)
-		}
-		refs, err := a.references(ctx, g, x)
-		if err != nil {
+		refs, err := a.named(ctx, g)
+		var u *Unreadable
+		switch {
+		case errors.As(err, &u) && ctx.Err() == nil:
+			gaps.Segments = append(gaps.Segments, u)
+		case err != nil:
 			return fmt.Errorf("cannot list the references of the archive: %w", err)
 		}
 		for ; len(refs) > 0; refs = refs[len(blob.Digest{}):] {
 			name(blob.Digest(refs[:len(blob.Digest{})]))
 		}
 	}
+	if len(gaps.Segments) > 0 {
+		return fmt.Errorf("cannot list the references of the archive: %w", &gaps)
+	}
 	return nil
+}
+
+// named returns the digests that a segment's jobs name, one after the other.
+func (a *Archive) named(ctx context.Context, g *state.Segment) ([]byte, error) {
+	x, err := a.index(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	return a.references(ctx, g, x)
 }
 
 // failed turns the error of a read into an *Unreadable and remembers it.

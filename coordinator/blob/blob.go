@@ -53,6 +53,9 @@ var (
 	ErrNoMajority = errors.New("blob cannot be kept on a majority of the coordinators")
 	// ErrUnreachable: whoever may have the blob does not answer at the moment.
 	ErrUnreachable = errors.New("blob cannot be fetched at the moment")
+	// ErrNobody: no coordinator that answers has the blob; it comes together with
+	// ErrUnreachable, because others do not answer.
+	ErrNobody = errors.New("no coordinator that answers has the blob")
 )
 
 // ParseDigest reads the 64 lower-case hexadecimal digits of a digest.

@@ -112,9 +112,12 @@ func (r *Replicated) pass(ctx context.Context, digest Digest) (rd io.ReadCloser,
 
 // ask tries the peers, those that answered lately first, until one succeeds.
 func (r *Replicated) ask(digest Digest, try func(Peer) error) error {
-	_, others := r.peers.Members()
+	voter, others := r.peers.Members()
+	if !voter && len(others) == 0 {
+		return fmt.Errorf("%w: this coordinator is in no cluster yet", ErrUnreachable)
+	}
 	var failed error
-	unsure := false
+	asked, unsure, away := false, false, false
 	for _, wanted := range []bool{true, false} {
 		for _, p := range others {
 			if p.Reachable != wanted {
@@ -124,12 +127,18 @@ func (r *Replicated) ask(digest Digest, try func(Peer) error) error {
 			if err == nil || errors.Is(err, ErrFull) {
 				return err
 			}
-			unsure = unsure || !errors.Is(err, ErrNotFound)
+			lacks := errors.Is(err, ErrNotFound)
+			asked = asked || lacks
+			unsure = unsure || !lacks && p.Reachable
+			away = away || !lacks
 			failed = errors.Join(failed, err)
 		}
 	}
-	if unsure {
-		return fmt.Errorf("%w: %x: %v", ErrUnreachable, digest[:4], failed) // one that lacks it does not make it absent
+	switch {
+	case away && asked && !unsure:
+		return fmt.Errorf("%w: %w: %x: %v", ErrUnreachable, ErrNobody, digest[:4], failed)
+	case away: // one that lacks it does not make it absent
+		return fmt.Errorf("%w: %x: %v", ErrUnreachable, digest[:4], failed)
 	}
 	return ErrNotFound
 }

@@ -344,6 +344,29 @@ func TestGetOfWhatNobodyHas(t *testing.T) {
 	if _, _, err := c.nodes[0].store.Get(t.Context(), blob.Digest{1}); !errors.Is(err, blob.ErrUnreachable) || errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("absent where one could look: %v", err)
 	}
+	get := func(n *node) error {
+		_, _, err := n.store.Get(t.Context(), blob.Digest{1})
+		return err
+	}
+	if err := get(c.nodes[0]); errors.Is(err, blob.ErrNobody) {
+		t.Errorf("one that seems to answer does not: %v", err)
+	}
+	c.nodes[2].unseen = true
+	if err := get(c.nodes[0]); !errors.Is(err, blob.ErrNobody) || !errors.Is(err, blob.ErrUnreachable) || errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("absent where somebody answers: %v", err)
+	}
+	c.nodes[1].fault, c.nodes[1].unseen = errDown, true
+	if err := get(c.nodes[0]); errors.Is(err, blob.ErrNobody) || !errors.Is(err, blob.ErrUnreachable) {
+		t.Errorf("nobody answers: %v", err)
+	}
+	empty := newCluster(t, 1).nodes[0]
+	if err := get(empty); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("absent, alone: %v", err)
+	}
+	empty.voter = false // it waits for its cluster
+	if err := get(empty); !errors.Is(err, blob.ErrUnreachable) || errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("in no cluster yet: %v", err)
+	}
 }
 
 func TestCorruptionIsHealedFromPeers(t *testing.T) {

@@ -16,6 +16,18 @@ type Description struct {
 	Version    string     `json:"version,omitempty"` // of the program
 	Features   [2]uint32  `json:"features"`          // lowest and highest feature level that it supports
 	Checkpoint Checkpoint `json:"checkpoint"`
+	Copies     *Copies    `json:"copies,omitempty"` // nil: it keeps none of its own, or its version does not say
+}
+
+// Copies says how complete a node's own payloads are. What no coordinator that
+// answers has is Nowhere, and not Missing.
+type Copies struct {
+	Index   uint64   `json:"index"`             // everything that is named up to this entry is here, but what is nowhere
+	Missing int      `json:"missing,omitempty"` // to be fetched, as far as is known
+	IdleMs  int64    `json:"idleMs,omitempty"`  // while some are missing: since the newest one came
+	Trouble string   `json:"trouble,omitempty"` // why the newest fetch that failed did
+	Nowhere int      `json:"nowhere,omitempty"`
+	Names   []string `json:"names,omitempty"` // of a few that are nowhere: how their files begin
 }
 
 // Checkpoint is the digest of the state at an index; a zero Index is none.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
 	"github.com/rs/zerolog"
 
@@ -43,10 +44,11 @@ type membership struct {
 
 	mu     sync.Mutex
 	seen   map[peer.Address]sighting
-	asking map[peer.Address]bool // a question is open
-	led    time.Time             // since when this node leads; zero: it does not
-	known  bool                  // a leader has confirmed that this node is a member
-	said   string                // why an empty node waits, as it was logged last
+	asking map[peer.Address]bool    // a question is open
+	led    time.Time                // since when this node leads; zero: it does not
+	marks  map[raft.ServerID]uint64 // what a server must have before it is made a voter
+	known  bool                     // a leader has confirmed that this node is a member
+	said   string                   // why an empty node waits, as it was logged last
 	saidAt time.Time
 	since  time.Time // when it began to wait
 }
@@ -314,7 +316,7 @@ func (m *membership) steer(ctx context.Context) {
 	m.mu.Lock()
 	was := !m.led.IsZero()
 	if leads && !was {
-		m.led = time.Now()
+		m.led, m.marks = time.Now(), nil
 	} else if !leads {
 		m.led = time.Time{}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +97,39 @@ func TestNewServerIsPromotedUnderLoad(t *testing.T) {
 		w.voting(0, 1, 2, n)
 		cancel()
 		<-load
+	})
+}
+
+// TestANodeVotesOnceItsPayloadsAreThere: one that keeps up with the log and not
+// with the payloads would count towards a majority that keeps them.
+func TestANodeVotesOnceItsPayloadsAreThere(t *testing.T) {
+	trio(t, func(t *testing.T, w *world) {
+		w.put(1, 2, 3)
+		lead := w.leader()
+		var copies atomic.Pointer[Copies]
+		copies.Store(&Copies{Index: w.seats[lead].track.index() - 1, Missing: 1})
+		n := w.addSeat()
+		w.seats[n].cfg.Describe = func() Description { return Description{Copies: copies.Load()} }
+		w.start(n)
+		w.until("it has been taken in", func() bool { return w.seats[n].formed() })
+		w.pass(10 * stableTime)
+		if len(w.seats[lead].voterIDs()) != 3 {
+			t.Error("it votes although a payload is missing")
+		}
+		// What it says of an entry before it kept up does not count: it was cut off,
+		// and nobody sent it what was stored meanwhile.
+		w.wire.isolate(w.seats[n].host, true)
+		w.pass(10 * contactLimit)
+		old := w.seats[lead].track.index()
+		copies.Store(&Copies{Index: old})
+		w.put(4)
+		w.wire.isolate(w.seats[n].host, false)
+		w.pass(10 * stableTime)
+		if len(w.seats[lead].voterIDs()) != 3 {
+			t.Error("it votes with what it had before it was cut off")
+		}
+		copies.Store(&Copies{Index: w.seats[lead].track.index(), Nowhere: 1})
+		w.voting(0, 1, 2, n)
 	})
 }
 

@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -29,8 +30,51 @@ func newPilot(m *membership) *autopilot.Autopilot {
 	poll := m.node.cfg.Membership.Poll
 	return autopilot.New(pilotRaft{Raft: m.node.raft, node: m.node}, pilot{m},
 		autopilot.WithLogger(newBridge(m.log)),
+		autopilot.WithPromoter(&promoter{m: m}),
 		autopilot.WithUpdateInterval(pilotUpdate*poll),
 		autopilot.WithReconcileInterval(pilotReconcile*poll))
+}
+
+// promoter is autopilot's own, for servers that have the payloads too. A voter
+// counts towards the majority that keeps each of them, so one that has none
+// would take the place of one that had them (DESIGN 3.11).
+type promoter struct {
+	autopilot.StablePromoter
+	m *membership
+}
+
+// CalculatePromotionsAndDemotions implements autopilot.Promoter.
+func (p *promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) autopilot.RaftChanges {
+	changes := p.StablePromoter.CalculatePromotionsAndDemotions(c, s)
+	changes.Promotions = p.m.complete(changes.Promotions)
+	return changes
+}
+
+// complete returns those of the servers that have kept up for long enough whose
+// payloads are complete up to the moment at which they first had.
+func (m *membership) complete(stable []raft.ServerID) []raft.ServerID {
+	applied := m.node.track.index()
+	servers := m.node.configuration().Servers
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []raft.ServerID
+	marks := make(map[raft.ServerID]uint64)
+	for _, s := range servers {
+		addr, err := serverAddress(s)
+		if err != nil || !slices.Contains(stable, s.ID) {
+			continue
+		}
+		mark, again := m.marks[s.ID]
+		if !again {
+			mark = applied
+		}
+		marks[s.ID] = mark
+		if seen, ok := m.seen[addr]; ok && (seen.Copies == nil || seen.Copies.Index >= mark) {
+			out = append(out, s.ID)
+		}
+	}
+	m.marks = marks
+	return out
 }
 
 // pilot tells autopilot what this node knows about the others.
@@ -108,6 +152,8 @@ func (p pilot) FetchServerStats(_ context.Context, servers map[raft.ServerID]*au
 		}
 		seen, ok := p.m.sighting(addr)
 		if !ok || !seen.reachable || seen.ContactMs < 0 {
+			// Without a word here autopilot goes by what it heard last.
+			out[id] = &autopilot.ServerStats{LastContact: n.cfg.Membership.Dead}
 			continue
 		}
 		out[id] = &autopilot.ServerStats{
