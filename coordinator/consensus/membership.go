@@ -140,11 +140,19 @@ func (m *membership) targets() []peer.Address {
 	return out
 }
 
-// forget drops what is known of servers that are not asked any more.
+// forget drops what is known of servers that are not asked any more. What a join
+// address answered stays until the server there was asked by its name: in between
+// nobody would be known to answer.
 func (m *membership) forget(keep []peer.Address) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.seen, func(a peer.Address, _ sighting) bool { return !slices.Contains(keep, a) })
+	maps.DeleteFunc(m.seen, func(a peer.Address, _ sighting) bool {
+		unasked := func(k peer.Address) bool {
+			_, asked := m.seen[k]
+			return k.Host == a.Host && !asked
+		}
+		return !slices.Contains(keep, a) && (a.Server != "" || !slices.ContainsFunc(keep, unasked))
+	})
 }
 
 // enter takes an empty node one step towards a cluster.
