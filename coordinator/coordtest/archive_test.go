@@ -86,9 +86,10 @@ func TestHistoryOfThreeCoordinators(t *testing.T) {
 	for i := range 6 {
 		n := p.Nodes[i%3]
 		id := submit(t, n, fmt.Sprintf(`{"n":%d,"large":%q}`, i, strings.Repeat("x", i*8<<10)))
-		if _, err := n.Client.Cancel(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
+		repeat(t, func() error {
+			_, err := n.Client.Cancel(t.Context(), id)
+			return err
+		})
 		ids = append(ids, id)
 	}
 	before := p.Nodes[0].told(t, ids)

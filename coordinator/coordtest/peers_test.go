@@ -48,13 +48,33 @@ func (n *Node) ask(t *testing.T, method, path, body string, out any) *http.Respo
 	return res
 }
 
-func submit(t *testing.T, n *Node, input string) protocol.JobID {
+func submit(t *testing.T, n *Node, input string) (id protocol.JobID) {
 	t.Helper()
-	r, err := n.Client.Submit(t.Context(), endpoint, protocol.SubmitRequest{Input: json.RawMessage(input)})
-	if err != nil {
-		t.Fatal(err)
+	repeat(t, func() error {
+		r, err := n.Client.Submit(t.Context(), endpoint, protocol.SubmitRequest{Input: json.RawMessage(input)})
+		id = r.JobID
+		return err
+	})
+	return id
+}
+
+// repeat calls what a client would repeat while no leader is known: machines
+// that are busy with other tests elect now and then.
+func repeat(t *testing.T, call func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	defer cancel()
+	for {
+		err := call()
+		if err == nil {
+			return
+		}
+		var e *protocol.Error
+		if ctx.Err() != nil || !errors.As(err, &e) || e.Code != protocol.CodeNoLeader || e.Details["outcome"] != "none" {
+			t.Fatal(err)
+		}
+		pause(ctx, 50*time.Millisecond)
 	}
-	return r.JobID
 }
 
 // worker is an agent that holds what it is given until it is told to finish.
