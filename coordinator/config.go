@@ -72,7 +72,8 @@ type StateConfig struct {
 
 // LimitsConfig overrides the limits of organisations.
 type LimitsConfig struct {
-	Queue int `yaml:"queue" json:"queue,omitempty"` // jobs that may wait; 0 is protocol.MaxQueueOrg
+	Queue      int    `yaml:"queue" json:"queue,omitempty"`           // jobs that may wait; 0 is protocol.MaxQueueOrg
+	UpgradeURL string `yaml:"upgradeUrl" json:"upgradeUrl,omitempty"` // where a limit is raised, as told to who meets it; empty is the organisation's own route
 }
 
 // maxQueue keeps the counter of a queue in 32 bits; memory ends long before.

@@ -159,6 +159,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
+		UpgradeURL: c.cfg.Limits.UpgradeURL,
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
 		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store), c.certs),
 	})

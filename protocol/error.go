@@ -20,6 +20,7 @@ const (
 	CodeOrgNotFound       Code = "ORG_NOT_FOUND"
 	CodeKeyNotFound       Code = "KEY_NOT_FOUND"
 	CodeOutputNotReady    Code = "OUTPUT_NOT_READY"
+	CodeOutputExpired     Code = "OUTPUT_EXPIRED"
 	CodeConflict          Code = "CONFLICT"
 	CodeEndpointInUse     Code = "ENDPOINT_IN_USE"
 	CodeOrgInUse          Code = "ORG_IN_USE"
@@ -75,6 +76,8 @@ func (c Code) HTTPStatus() int {
 		return 405
 	case CodeConflict, CodeEndpointInUse, CodeOrgInUse, CodeStaleAttempt, CodeStaleIncarnation, CodeUnknownAgent, CodeOutputNotReady:
 		return 409
+	case CodeOutputExpired:
+		return 410
 	case CodeTooLarge:
 		return 413
 	case CodeValidation, CodeIdempotencyReused:

@@ -8,6 +8,7 @@ const (
 	HeaderLastEventID    = "Last-Event-ID"
 	HeaderIndex          = "X-Windlass-Index" // applied raft index behind a stale read
 	HeaderAge            = "X-Windlass-Age"   // how old a stale read may be, in milliseconds
+	HeaderGrant          = "X-Windlass-Grant" // token of an upload
 	HeaderRelay          = "X-Windlass-Relay" // a coordinator relays the request; for how long already, in milliseconds
 )
 
@@ -16,5 +17,6 @@ const (
 	PathRegister = "/agent/v1/register"
 	PathSync     = "/agent/v1/sync"
 	PathReport   = "/agent/v1/report"
-	PathBlob     = "/agent/v1/blobs/" // + hex SHA-256: GET an input, PUT an output
+	PathBlob     = "/agent/v1/blobs/"  // + hex SHA-256: GET an input, PUT a log or chunks
+	PathOutputs  = "/agent/v1/outputs" // POST: grants to upload; PUT + / + hex SHA-256: what was granted
 )

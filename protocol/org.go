@@ -9,6 +9,7 @@ type Org struct {
 	QueueLimit   int     `json:"queueLimit"`   // jobs that may wait; 0 is the default, MaxQueueOrg
 	MaxRunning   int     `json:"maxRunning"`   // jobs that may run at once; 0 is no limit
 	StorageQuota int64   `json:"storageQuota"` // bytes of stored outputs; 0 is no limit
+	StorageUsed  int64   `json:"storageUsed"`  // set by the server: bytes of stored outputs
 	Credits      Credits `json:"credits"`
 	CreatedAt    Time    `json:"createdAt,omitzero"` // set by the server; absent on the first organisation
 	Revision     uint64  `json:"revision,omitempty"` // set by the server; sent back on update it must match

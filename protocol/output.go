@@ -30,6 +30,40 @@ type OutputFile struct {
 	SHA256 string `json:"sha256"` // hex
 }
 
+// FileInfo is a file of a job as clients see it.
+type FileInfo struct {
+	Name      string `json:"name"`
+	Size      string `json:"size"` // "2.4MB"
+	SizeBytes int64  `json:"sizeBytes"`
+	Format    string `json:"format,omitempty"` // "pdf"
+	URL       string `json:"url,omitempty"`    // signed: it needs no key until it expires; absent after that
+}
+
+// GrantRequest asks for leave to upload what an attempt made, before anything is
+// sent: POST /agent/v1/outputs. Errors: STALE_ATTEMPT, STORAGE_LIMIT_EXCEEDED.
+type GrantRequest struct {
+	Agent       AgentID      `json:"agent"`
+	Incarnation Incarnation  `json:"incarnation"`
+	Job         JobID        `json:"job"`
+	Attempt     uint32       `json:"attempt"`
+	Output      *BlobRef     `json:"output,omitempty"` // the output's JSON, when it is too large to travel inline
+	Files       []OutputFile `json:"files,omitempty"`
+}
+
+// GrantResponse holds one grant for each blob, none twice.
+type GrantResponse struct {
+	Grants []UploadGrant `json:"grants"`
+}
+
+// UploadGrant is leave to PUT exactly these bytes to PathOutputs + SHA256, at any
+// coordinator, with Token as HeaderGrant.
+type UploadGrant struct {
+	SHA256    string `json:"sha256"`
+	Size      int64  `json:"size"`
+	Token     string `json:"token"`
+	ExpiresAt Time   `json:"expiresAt"`
+}
+
 // CheckOutputName refuses a file's name that could mean anything but one file in
 // one folder, to whoever saves it: a path, a dot segment in any script, a hidden
 // control. It is part of the URL that the file is served under.

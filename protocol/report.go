@@ -87,6 +87,7 @@ type Finish struct {
 	Outcome   Outcome         `json:"outcome"`
 	Output    json.RawMessage `json:"output,omitempty"`
 	OutputRef *BlobRef        `json:"outputRef,omitempty"` // instead of Output above the inline limit
+	Files     []OutputFile    `json:"files,omitempty"`     // handed in beside the output; stored before, as granted
 	Error     *JobError       `json:"error,omitempty"`
 	Retryable bool            `json:"retryable,omitempty"`
 	Partial   json.RawMessage `json:"partial,omitempty"`

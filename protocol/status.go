@@ -27,7 +27,8 @@ type JobStatus struct {
 	Execution           *Execution        `json:"execution,omitempty"`
 	ColdStart           *ColdStart        `json:"coldStart,omitempty"`
 	Output              json.RawMessage   `json:"output,omitempty"`
-	OutputURL           string            `json:"outputUrl,omitempty"` // an output too large to repeat here
+	Files               []FileInfo        `json:"files,omitempty"`          // that the job handed in, also when it failed
+	OutputExpiresAt     Time              `json:"outputExpiresAt,omitzero"` // when stored outputs are deleted
 	FinalMetrics        map[string]any    `json:"finalMetrics,omitempty"`
 	Error               *JobError         `json:"error,omitempty"`
 	PartialResults      json.RawMessage   `json:"partialResults,omitempty"`

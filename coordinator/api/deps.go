@@ -59,6 +59,9 @@ type Deps struct {
 	// PublicURL is the base of the URLs in answers, without /v2; empty takes the
 	// address that the request was sent to.
 	PublicURL func() string
+	// UpgradeURL is where an organisation's limits are raised; empty: the
+	// organisation's own route.
+	UpgradeURL string
 	// QueueLimit is how many jobs of one organisation may wait; 0 is
 	// protocol.MaxQueueOrg.
 	QueueLimit uint32

@@ -41,6 +41,7 @@ type sample struct {
 	endedMs int64
 	runMs   int64 // -1: it did not complete
 	cold    bool  // its runtime was started for it
+	stored  int64 // bytes of its stored outputs
 }
 
 // ends are the newest samples of an endpoint, the oldest first, and what follows
@@ -93,6 +94,7 @@ func (e *estimator) observe(job *state.Job, index uint64) {
 	if job.Status == protocol.StatusCompleted {
 		s.runMs = max(out.EndedMs-out.StartedMs, 0)
 	}
+	out.Outputs(func(b *state.Blob) { s.stored += b.Size })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := job.Org + "/" + job.Target
@@ -218,4 +220,26 @@ func (e *estimator) coldStarts(org, endpoint string, sinceMs int64) (cold, all i
 		}
 	}
 	return cold, all
+}
+
+// stored returns how many bytes half of the endpoint's completed jobs did not
+// exceed with what they stored; false before enough of them completed.
+func (e *estimator) stored(org, endpoint string) (int64, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	of := e.ends[org+"/"+endpoint]
+	if of == nil {
+		return 0, false
+	}
+	var sizes []int64
+	for _, s := range of.list {
+		if s.runMs >= 0 {
+			sizes = append(sizes, s.stored)
+		}
+	}
+	if len(sizes) < enoughJobs {
+		return 0, false
+	}
+	slices.Sort(sizes)
+	return sizes[(len(sizes)-1)/2], true
 }

@@ -12,8 +12,9 @@ import (
 // follower turns the changes of one job into events. It holds what the reader
 // has seen. It belongs to one goroutine.
 type follower struct {
-	s   *Server
-	job protocol.JobID
+	s    *Server
+	job  protocol.JobID
+	base string // of URLs, without /v2
 
 	begun   bool           // the first frame was made
 	pending bool           // events were sent since the newest id
@@ -79,7 +80,7 @@ func (f *follower) step(out []byte, now time.Time) (_ []byte, wait time.Duration
 
 // frame appends the status document.
 func (f *follower) frame(out []byte, row *state.Job, revision board.Revision, now time.Time, id bool) []byte {
-	doc := f.s.document(row, include{inline: protocol.InlineOutput})
+	doc := f.s.document(row, include{inline: protocol.InlineOutput, base: f.base})
 	data, err := protocol.EncodeJSON(doc)
 	if err != nil {
 		f.s.deps.Log.Error().Str("component", "api").Stringer("job", row.ID).Err(err).Msg("cannot encode status")

@@ -70,7 +70,7 @@ func (s *Server) control(c *call, write func(*state.Job) (*command.Command, erro
 			return err
 		}
 	}
-	return c.json(s.document(row, include{inline: protocol.InlineOutput}))
+	return c.json(s.document(row, c.include(protocol.InlineOutput)))
 }
 
 // changed writes the command and returns the job as it is after it.
@@ -92,25 +92,6 @@ func (s *Server) changed(ctx context.Context, row *state.Job, cmd *command.Comma
 		row = now
 	}
 	return row, nil
-}
-
-// output is GET /v2/jobs/{id}/output: the output's JSON, streamed when it is large.
-func (s *Server) output(c *call) error {
-	ctx, cancel := c.context()
-	defer cancel()
-	row, err := c.job(ctx)
-	if err != nil {
-		return err
-	}
-	if row.Status != protocol.StatusCompleted || row.Outcome == nil {
-		return protocol.NewError(protocol.CodeOutputNotReady, "The job has no output: it is "+s.shownStatus(row).String()).
-			With("jobId", row.ID).With("status", s.shownStatus(row))
-	}
-	if ref := row.Outcome.Output.Ref; ref != nil {
-		return s.sendBlob(c, ref.SHA256, typeJSON)
-	}
-	c.write(reply{status: fasthttp.StatusOK, body: row.Outcome.Output.Inline, kind: typeJSON})
-	return nil
 }
 
 // sendBlob streams a blob. When it is corrupt the connection breaks before the

@@ -47,7 +47,7 @@ func (s *Server) listJobs(c *call) error {
 	if !c.stale && !s.leads() {
 		return errElsewhere // whether a leased job runs is known there
 	}
-	inc := include{inline: listInline}
+	inc := c.include(listInline)
 	ctx, cancel := c.context()
 	defer cancel()
 	if err := c.barrier(ctx); err != nil {

@@ -166,7 +166,7 @@ func orgNotFound(id string) error {
 func orgOf(o *state.Org) protocol.Org {
 	return protocol.Org{
 		ID: o.ID, Name: o.Name, Weight: int(o.Weight), QueueLimit: int(o.QueueLimit), MaxRunning: int(o.MaxRunning),
-		StorageQuota: o.StorageQuota, CreatedAt: protocol.Time(o.CreatedMs), Revision: o.Revision,
+		StorageQuota: o.StorageQuota, StorageUsed: o.Stored, CreatedAt: protocol.Time(o.CreatedMs), Revision: o.Revision,
 		Credits: protocol.Credits{
 			Enabled: o.Credits.Enabled, Balance: protocol.Money(o.Credits.Balance), Reserved: protocol.Money(o.Credits.Reserved),
 		},

@@ -77,6 +77,7 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs/{id}/logs", "logs", auth.JobsRead, rateNone, noBody, bodyTime, s.logs},
 		{"GET", "/v2/jobs/{id}/explain", "explain", auth.JobsRead, rateNone, noBody, bodyTime, s.explain},
 		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
+		{"GET", "/v2/outputs/{job}/{name}", "getOutput", open, rateNone, noBody, uploadTime, s.getOutput}, // the URL is signed
 
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
 		{"GET", "/v2/keys", "listKeys", auth.KeysManage, rateNone, noBody, bodyTime, s.listKeys},
@@ -105,6 +106,8 @@ func (s *Server) routes() []*route {
 		{"POST", protocol.PathSync, "agentSync", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentSync},
 		{"POST", protocol.PathReport, "agentReport", auth.AgentsManage, rateNone, agentBody, bodyTime, s.agentReport},
 		{"GET", protocol.PathBlob + "{sha}", "getBlob", auth.AgentsManage, rateNone, noBody, blobTime, s.getBlob},
+		{"POST", protocol.PathOutputs, "grantOutputs", auth.AgentsManage, rateNone, documentBody, bodyTime, s.grantOutputs},
+		{"PUT", protocol.PathOutputs + "/{sha}", "putOutput", auth.AgentsManage, rateNone, protocol.MaxOutputFile, uploadTime, s.putOutput},
 		{"PUT", protocol.PathBlob + "{sha}", "putBlob", auth.AgentsManage, rateNone, protocol.MaxOutput, blobTime, s.putBlob},
 	}
 }

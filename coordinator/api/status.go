@@ -100,7 +100,7 @@ const formatSummary = "summary"
 
 // statusQuery reads include= and format=.
 func (c *call) statusQuery() (include, string, error) {
-	inc := include{inline: protocol.InlineOutput}
+	inc := c.include(protocol.InlineOutput)
 	var bad findings
 	parts := c.queryList("include", "include[]")
 	readInclude(&inc, parts, "include", &bad)
@@ -214,7 +214,7 @@ func (s *Server) batchStatus(c *call) error {
 	if err != nil {
 		return err
 	}
-	req, inc, err := parseBatch(body)
+	req, inc, err := parseBatch(body, c.include(protocol.InlineOutput))
 	if err != nil {
 		return err
 	}
@@ -265,8 +265,7 @@ func allEnded(view *state.View, ids []string) bool {
 	return true
 }
 
-func parseBatch(body []byte) (*protocol.BatchStatusRequest, include, error) {
-	inc := include{inline: protocol.InlineOutput}
+func parseBatch(body []byte, inc include) (*protocol.BatchStatusRequest, include, error) {
 	req := &protocol.BatchStatusRequest{}
 	var bad findings
 	err := scanObject(body, func(key string, value []byte) {

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -118,30 +117,6 @@ func TestRetriesAreCountedToTheEnd(t *testing.T) {
 	doc := w.jobStatus(id, "?include=metrics")
 	if doc.Status != protocol.StatusCompleted || doc.RetryCount == nil || *doc.RetryCount != 1 || doc.Retryable != nil || doc.Metrics.Attempts != 2 {
 		t.Errorf("completed: %+v", doc)
-	}
-}
-
-func TestLargeOutputIsAURL(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
-	id := w.submit("ep", `{"input": {}}`)
-	a := w.agent()
-	got := a.take()
-	large := `"` + strings.Repeat("y", 200<<10) + `"`
-	digest := sha(large)
-	if a := w.do("PUT", protocol.PathBlob+digest, large+"x"); a.status != 422 {
-		t.Errorf("a wrong digest: %d %s", a.status, a.body)
-	}
-	if a := w.do("PUT", protocol.PathBlob+digest, large); a.status != 200 {
-		t.Fatalf("%d %s", a.status, a.body)
-	}
-	a.finish(got, protocol.Finish{Outcome: protocol.OutcomeCompleted, RunMs: 1, OutputRef: &protocol.BlobRef{SHA256: digest, Size: int64(len(large))}})
-	doc := w.jobStatus(id, "")
-	if doc.Output != nil || doc.OutputURL != "/v2/jobs/"+id.String()+"/output" {
-		t.Errorf("%+v", doc)
-	}
-	if out := w.get(doc.OutputURL); string(out.body) != large {
-		t.Errorf("%d, %d bytes", out.status, len(out.body))
 	}
 }
 

@@ -14,7 +14,11 @@ type include struct {
 	logs, metrics, resources bool
 	// inline is the largest output that is shown; a larger one is a URL.
 	inline int
+	base   string // of URLs, without /v2
 }
+
+// include is the default of a document in an answer to this request.
+func (c *call) include(inline int) include { return include{inline: inline, base: c.baseURL()} }
 
 // document builds the status document of a row. What was not measured is
 // absent; nothing is guessed.
@@ -32,7 +36,7 @@ func (s *Server) document(row *state.Job, inc include) *protocol.JobStatus {
 	case row.Status.Terminal():
 		s.addOutcome(doc, row, inc)
 	case row.Outcome != nil:
-		addRetry(doc, row, s.deps.NowMs())
+		s.addRetry(doc, row, inc)
 	}
 	if n := retries(row); n > 0 || row.Status == protocol.StatusFailed {
 		doc.RetryCount = ptr(n)
@@ -131,49 +135,43 @@ func (s *Server) addOutcome(doc *protocol.JobStatus, row *state.Job, inc include
 	switch row.Status {
 	case protocol.StatusCompleted:
 		doc.CompletedAt, doc.Progress, doc.CurrentStep = ended, ptr(100.0), ""
-		addOutput(doc, row, inc)
 	case protocol.StatusFailed:
 		doc.FailedAt = ended
-		addError(doc, out)
+		s.addError(doc, row, inc)
 		doc.Retryable = ptr(out.Retryable)
 	case protocol.StatusTimeout:
 		doc.TimedOutAt = ended
-		addError(doc, out)
+		s.addError(doc, row, inc)
 	case protocol.StatusCancelled:
 		doc.CancelledAt = ended
-		doc.PartialResults = out.Partial
 	}
+	s.addOutputs(doc, row, inc)
 }
 
 // addRetry adds why a queued job waits for another attempt.
-func addRetry(doc *protocol.JobStatus, row *state.Job, nowMs int64) {
+func (s *Server) addRetry(doc *protocol.JobStatus, row *state.Job, inc include) {
 	if row.Failures == 0 {
 		return
 	}
-	addError(doc, row.Outcome)
+	s.addError(doc, row, inc)
+	s.addOutputs(doc, row, inc)
 	doc.Retryable = ptr(true)
-	if row.NotBeforeMs > nowMs {
+	if row.NotBeforeMs > s.deps.NowMs() {
 		doc.NextRetryAt = protocol.Time(row.NotBeforeMs)
 	}
 }
 
-func addError(doc *protocol.JobStatus, out *state.Outcome) {
-	doc.PartialResults = out.Partial
+func (s *Server) addError(doc *protocol.JobStatus, row *state.Job, inc include) {
+	out := row.Outcome
 	if out.ErrCode == "" {
 		return
 	}
 	doc.Error = &protocol.JobError{Code: out.ErrCode, Message: out.ErrMessage}
 	// The agent sent an object; another value would not be ours to repair.
 	_ = json.Unmarshal(out.ErrDetails, &doc.Error.Details)
-}
-
-func addOutput(doc *protocol.JobStatus, row *state.Job, inc include) {
-	out := row.Outcome.Output
-	if out.Ref != nil || len(out.Inline) > inc.inline {
-		doc.OutputURL = "/v2/jobs/" + row.ID.String() + "/output"
-		return
+	if out.ErrCode == protocol.CodeStorageLimit && doc.Error.Details != nil {
+		doc.Error.Details["upgradeUrl"] = s.upgradeURL(inc.base, row.Org)
 	}
-	doc.Output = out.Inline
 }
 
 func decodeFacts(raw json.RawMessage) state.Facts {

@@ -64,7 +64,8 @@ func finalMetrics(doc *protocol.JobStatus, facts *state.Facts) map[string]any {
 		for k, v := range p.Metrics {
 			m[k] = v
 		}
-		if items := p.Metrics[metricItems]; items >= 1 && doc.ExecutionTime != nil {
+		_, told := p.Metrics["averageLatency"]
+		if items := p.Metrics[metricItems]; !told && items >= 1 && doc.ExecutionTime != nil {
 			m["averageLatency"] = math.Round(1000**doc.ExecutionTime/items) / 1000
 		}
 	}

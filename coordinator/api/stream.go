@@ -34,6 +34,7 @@ type stream struct {
 	conn net.Conn
 	job  protocol.JobID
 	id   string         // of the request
+	base string         // of URLs, without /v2
 	head []byte         // of the request to a leader
 	seen board.Revision // of the newest id that the reader has
 }
@@ -43,7 +44,7 @@ type stream struct {
 func (s *Server) streamJob(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	st := &stream{s: s, id: c.id}
+	st := &stream{s: s, id: c.id, base: c.baseURL()}
 	st.seen, _ = c.lastEvent()
 	row, err := c.job(ctx)
 	var src *source
@@ -151,7 +152,7 @@ func (st *stream) here() (lost bool) {
 	if row == nil || err != nil {
 		return false
 	}
-	f := &follower{s: st.s, job: row.ID}
+	f := &follower{s: st.s, job: row.ID, base: st.base}
 	if !st.seen.IsZero() && st.seen.Compare(st.s.deps.Board.Revision(row)) <= 0 {
 		f.resume(row, st.seen)
 	}

@@ -58,7 +58,7 @@ func (s *Server) submit(c *call) error {
 		return uncertain(err, id)
 	}
 	if res.Code != "" {
-		return s.refusedSubmit(res, endpoint, cmd.GetReserve())
+		return s.refusedSubmit(c, res, endpoint, cmd)
 	}
 	return s.submitted(c, res, endpoint, in)
 }
@@ -78,6 +78,7 @@ func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submi
 		RetryTimeout: policy.RetryTimeout,
 		QueueLimit:   s.deps.QueueLimit,
 	}
+	cmd.ExpectedOutput = s.expectedOutput(e)
 	cmd.Reserve = s.reserve(s.deps.Store.View(), e, cmd.ExecutionMs)
 	if policy.MaxAttempts > 0 {
 		cmd.MaxAttempts = uint32(policy.MaxAttempts)
@@ -161,13 +162,15 @@ func (s *Server) submitted(c *call, res command.Result, e *state.Endpoint, in *s
 	return c.json(&out)
 }
 
-func (s *Server) refusedSubmit(res command.Result, e *state.Endpoint, reserve int64) error {
+func (s *Server) refusedSubmit(c *call, res command.Result, e *state.Endpoint, cmd *command.Submit) error {
 	err := refused(res)
 	switch res.Code {
 	case protocol.CodeQueueFull:
 		s.addQueue(err, res, e)
 	case protocol.CodeCredits:
-		return tooFewCredits(err, res.Count, reserve)
+		return tooFewCredits(err, res.Count, cmd.GetReserve())
+	case protocol.CodeStorageLimit:
+		return s.storageLimit(c.baseURL(), e.Org, cmd.GetExpectedOutput(), res.Count)
 	case protocol.CodeEndpointNotFound:
 		return endpointNotFound(e.ID)
 	case protocol.CodeIdempotencyReused:

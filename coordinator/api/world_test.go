@@ -74,7 +74,8 @@ func (l *testLog) apply(group []*command.Command) ([]command.Result, error) {
 func (w *world) modern() {
 	w.t.Helper()
 	level := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureMax}}}
-	if _, err := w.log.apply([]*command.Command{level}); err != nil {
+	secret := &command.Command{Op: &command.Command_PutClusterSecret{PutClusterSecret: &command.PutClusterSecret{Secret: bytes.Repeat([]byte{7}, 32)}}}
+	if _, err := w.log.apply([]*command.Command{level, secret}); err != nil {
 		w.t.Fatal(err)
 	}
 }

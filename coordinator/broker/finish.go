@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/hex"
 
 	"windlass/coordinator/command"
@@ -65,7 +66,7 @@ func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) 
 			c.ErrorDetails, err = protocol.EncodeJSON(f.Error.Details)
 		}
 	}
-	if err != nil || ok != [3]bool{true, true, true} {
+	if c.Files, err = encodeFiles(f.Files, err); err != nil || ok != [3]bool{true, true, true} {
 		return encoded{code: protocol.CodeValidation}
 	}
 	// One bad result must not take the group with it.
@@ -73,6 +74,17 @@ func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) 
 		return encoded{code: protocol.CodeValidation}
 	}
 	return encoded{command: &p.command, finish: c}
+}
+
+// encodeFiles leaves names and numbers to command.Check; failed is passed on.
+func encodeFiles(files []protocol.OutputFile, failed error) ([]*command.File, error) {
+	var out []*command.File
+	for i := range files {
+		sum, err := hex.DecodeString(files[i].SHA256)
+		failed = cmp.Or(failed, err)
+		out = append(out, &command.File{Name: files[i].Name, Sha256: sum, Size: files[i].Size})
+	}
+	return out, failed
 }
 
 // encodeFacts spares short jobs, which measured nothing, the encoder.

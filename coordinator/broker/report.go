@@ -133,6 +133,7 @@ func appendMissing(list []protocol.HeldAttempt, h protocol.HeldAttempt, n int) [
 
 func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []encoded) []*command.Command {
 	var group []*command.Command
+	level := max(t.cfg.Store.View().Meta().Feature, command.FeatureBase)
 	for i := range finishes {
 		f := &req.Finished[i]
 		r := protocol.AttemptReply{Job: f.Job, Attempt: f.Attempt, Finished: true}
@@ -140,6 +141,8 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 		switch {
 		case finishes[i].code != "":
 			r.Code, l = finishes[i].code, nil
+		case command.Feature(finishes[i].command) > level:
+			continue // unanswered, so it is offered again: to who can take it
 		case l != nil:
 			finishes[i].finish.NotBeforeMs = t.backOff(l.job, f)
 			group = append(group, finishes[i].command)

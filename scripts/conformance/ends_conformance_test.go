@@ -68,9 +68,9 @@ func ends() []item {
 		{"129-143 a completed job", completed},
 		{"144 large outputs are stored and linked", func(t *testing.T, w *world) {
 			a := w.ended(t, w.job(t, "ep_echo", `{"text": "`+strings.Repeat("x", 200<<10)+`"}`), "")
-			_, path, ok := strings.Cut(a.text(t, "outputUrl"), "/v2/")
+			_, path, ok := strings.Cut(a.text(t, "output.outputUrl"), "/v2/")
 			if !ok {
-				t.Fatalf("outputUrl = %s", a.text(t, "outputUrl"))
+				t.Fatalf("outputUrl = %s", a.text(t, "output.outputUrl"))
 			}
 			got := w.get(t, "/v2/"+path).ok(t)
 			if v, _ := got.at("text"); len(v.(string)) != 200<<10 {

@@ -87,6 +87,15 @@ export interface LogLine {
   line: string;
 }
 
+/** A file that a job handed in. Its URL needs no key, and is absent once the file is deleted. */
+export interface OutputFile {
+  name: string;
+  size: string;
+  sizeBytes: number;
+  format?: string;
+  url?: string;
+}
+
 /** The status document. `done` is not sent: it is true in a state that a job does not leave by itself. */
 export interface JobStatus {
   jobId: string;
@@ -114,8 +123,8 @@ export interface JobStatus {
   coldStart?: ColdStart;
   /** What the handler returned; its shape is the endpoint's. */
   output?: any;
-  outputUrl?: string;
   outputExpiresAt?: string;
+  files?: OutputFile[];
   finalMetrics?: Record<string, any>;
   error?: JobError;
   partialResults?: any;

@@ -30,6 +30,7 @@ from ._models import (
     JobStatus,
     LogLine,
     Model,
+    OutputFile,
     Page,
     Resources,
     Submitted,
@@ -41,7 +42,7 @@ from ._webhook import verify_webhook
 __all__ = [
     "APIError", "AsyncJobs", "AsyncTensorOneClient", "AuthenticationError", "BatchStatus", "CPUUsage", "ColdStart",
     "ConflictError", "ConnectionFailed", "Endpoints", "Execution", "Explanation", "GPUUsage", "InsufficientCreditsError",
-    "JobError", "JobStatus", "Jobs", "LogLine", "Model", "NotFoundError", "Page", "PermissionDenied", "QueueFullError",
+    "JobError", "JobStatus", "Jobs", "LogLine", "Model", "NotFoundError", "OutputFile", "Page", "PermissionDenied", "QueueFullError",
     "RateLimitError", "Resources", "SignatureError", "StatusStream", "StorageLimitError", "Submitted", "TensorOneClient",
     "TensorOneError", "UnavailableError", "ValidationError", "WaitTimeout", "__version__", "verify_webhook",
 ]

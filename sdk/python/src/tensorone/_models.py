@@ -160,10 +160,20 @@ class LogLine(Model):
     line: str
 
 
+class OutputFile(Model):
+    """A file that a job handed in; its URL needs no key, and is None once the file is deleted."""
+
+    name: str
+    size: str
+    size_bytes: int
+    format: Optional[str]
+    url: Optional[str]
+
+
 class JobStatus(Model):
     """The status document; a field that was not measured is None."""
 
-    _nested = {"error": JobError, "resources": Resources, "execution": Execution, "cold_start": ColdStart, "logs": LogLine}
+    _nested = {"error": JobError, "resources": Resources, "execution": Execution, "cold_start": ColdStart, "logs": LogLine, "files": OutputFile}
     job_id: str
     task_id: str
     status: str
@@ -186,8 +196,8 @@ class JobStatus(Model):
     execution: Optional[Execution]
     cold_start: Optional[ColdStart]
     output: Any
-    output_url: Optional[str]
     output_expires_at: Optional[str]
+    files: Optional[List[OutputFile]]
     final_metrics: Optional[Dict[str, Any]]
     result: Any
     error: Optional[JobError]
