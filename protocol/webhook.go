@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // DeliveryState is where the webhook of an ended job stands.
@@ -112,6 +113,9 @@ type WebhookAttempt struct {
 type SecretID [16]byte
 
 const secretPrefix = "whs_"
+
+// NewSecretID returns an id for a secret made at now.
+func NewSecretID(now time.Time) SecretID { return SecretID(newULID(now)) }
 
 // ParseSecretID reads the text form of a secret's id.
 func ParseSecretID(s string) (SecretID, error) {
