@@ -2,19 +2,15 @@ package main
 
 import (
 	"windlass/coordinator/command"
-	"windlass/coordinator/state"
 	"windlass/protocol"
 )
-
-// maxEvict is how many jobs one Evict names.
-const maxEvict = 256
 
 // act does one action of the plan.
 func (w *world) act(a action) {
 	if a.fault() {
 		w.count.Faults[a.Kind]++
 	}
-	if a.Kind != doAgain && a.Kind != doSubmit && a.Kind != doCancel && a.Kind != doRetry && a.Kind != doCheck && a.Kind != doSnapshot {
+	if a.fault() || a.Kind == doEndpoint {
 		w.disturb(w.now + a.B)
 	}
 	w.say("%s a=%d b=%d c=%d", a.Kind, a.A, a.B, a.C)
@@ -29,8 +25,16 @@ func (w *world) act(a action) {
 		w.client.retry(a.A)
 	case doEndpoint:
 		w.client.shape(a.A, a.B)
-	case doEvict:
-		w.evict(a.B)
+	case doHold:
+		w.client.hold(a.A, a.B)
+	case doPurge:
+		w.client.purge(a.A)
+	case doClose:
+		w.client.closeEndpoint(a.A, a.B)
+	case doRead:
+		w.client.read(a.A)
+	case doVault:
+		w.vault.bad = w.now + a.B
 	case doCheck:
 		w.client.insist(&command.Command{Op: &command.Command_Checkpoint{Checkpoint: &command.Checkpoint{}}})
 	case doLie:
@@ -46,27 +50,11 @@ func (w *world) act(a action) {
 		w.net.calm = w.net.bad + 15*second // what is late arrives later
 	case doDepose, doKill, doFreeze:
 		w.failover(a)
-	case doRestart, doLag, doSnapshot, doInstall, doClock:
+	case doRestart, doUpgrade, doLag, doSnapshot, doInstall, doClock:
 		w.strike(w.nodes[a.A], a)
 	default:
 		w.strikeAgent(w.agents[a.A], a)
 	}
-}
-
-// evict proposes what retention proposes.
-func (w *world) evict(age int64) {
-	n := w.leader
-	if n == nil {
-		return
-	}
-	var ids [][]byte
-	n.store.View().Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
-		if j.Status.Terminal() && j.Outcome != nil && j.Outcome.EndedMs < n.nowMs()-age {
-			ids = append(ids, j.ID[:])
-		}
-		return len(ids) < maxEvict
-	})
-	w.client.insist(&command.Command{Op: &command.Command_Evict{Evict: &command.Evict{Jobs: ids}}})
 }
 
 // failover takes the leadership away.
@@ -113,6 +101,8 @@ func (n *node) revive(empty bool) {
 // strike does something to a replica.
 func (w *world) strike(n *node, a action) {
 	switch a.Kind {
+	case doUpgrade:
+		w.upgrade(n, a)
 	case doRestart:
 		if n == w.leader || n.down || w.downs() > 0 {
 			return // a majority has to stay
@@ -132,6 +122,24 @@ func (w *world) strike(n *node, a action) {
 		w.install(n)
 	case doClock:
 		w.jump(n, a)
+	}
+}
+
+// upgrade restarts a replica in the newest version; a leader gives way before.
+func (w *world) upgrade(n *node, a action) {
+	switch {
+	case n.supports == command.FeatureMax:
+	case n == w.leader:
+		w.failover(action{Kind: doDepose})
+		w.in(5*second, func() { w.upgrade(n, a) })
+	case n.down || w.downs() > 0:
+		w.in(5*second, func() { w.upgrade(n, a) })
+	default:
+		n.kill()
+		w.in(a.B, func() {
+			n.supports = command.FeatureMax
+			n.revive(false)
+		})
 	}
 }
 
@@ -215,7 +223,7 @@ func (w *world) strikeAgent(g *agent, a action) {
 func (w *world) heal() {
 	w.healed = true
 	w.disturb(w.now)
-	w.log.refuse, w.log.maybe, w.log.stall, w.net.bad = 0, 0, 0, 0
+	w.log.refuse, w.log.maybe, w.log.stall, w.net.bad, w.vault.bad = 0, 0, 0, 0, 0
 	w.net.calm = max(w.net.calm, w.now)
 	for _, n := range w.nodes {
 		n.lag, n.offset = 0, 0
@@ -249,6 +257,7 @@ func (w *world) heal() {
 		w.in(later, func() {
 			for n := range int64(w.plan.Endpoints) {
 				w.client.shape(n, 0)
+				w.client.pauseEndpoint(n, false)
 			}
 		})
 	}

@@ -78,9 +78,7 @@ func (c *checker) batch(n *node, index uint64, results []command.Result, cursor 
 			c.world.say("log %d: %s -> %s", index, words(cmd), answerOf(&results[i]))
 		}
 		c.ledger.Apply(cmd, &results[i])
-		if r := &results[i]; cmd.GetFinish() != nil && r.Code == "" && !r.Replayed {
-			c.world.count.Finished++
-		}
+		c.world.count.command(cmd, &results[i])
 	}
 	c.changes(n, cursor, c.change)
 	for _, s := range c.touched {
@@ -117,6 +115,8 @@ func (c *checker) changed(s *shadow, before protocol.Status) {
 		s.Note.since = w.now
 		c.order.landed(s.ID)
 		c.order.run(s, s.Leased())
+	} else if s.Place == ledger.Forgotten {
+		c.forgotten(s)
 	} else if s.Leased() {
 		c.signs[protocol.HeldAttempt{Job: s.ID, Attempt: s.Attempt}] = w.now // its agent registered with it
 	}

@@ -57,12 +57,13 @@ func (c *clients) setUp() {
 	for n := range int64(c.world.plan.Endpoints) {
 		c.shape(n, 0)
 	}
+	c.makeOrgs()
 	if c.world.plan.MaxBytes > 0 {
 		c.insist(&command.Command{Op: &command.Command_PutSettings{PutSettings: &command.PutSettings{MaxBytes: c.world.plan.MaxBytes}}})
 	}
 }
 
-// shape changes an endpoint.
+// shape changes an endpoint. From FeatureAPI on a document pauses nothing.
 func (c *clients) shape(n, variant int64) {
 	doc := protocol.Endpoint{Kind: protocol.EndpointKind, ID: c.endpointName(n)}
 	doc.Runtime.Kind = "command"
@@ -225,18 +226,4 @@ func (c *clients) cancel(number int64) {
 			c.world.check.cancelled(id, r)
 		}
 	})
-}
-
-func (c *clients) retry(number int64) {
-	q, id, ok := c.target(number)
-	n := c.world.leader
-	if !ok || n == nil {
-		return
-	}
-	row := n.store.Job(id)
-	if row == nil {
-		return
-	}
-	c.write(&command.Command{Op: &command.Command_Reopen{Reopen: &command.Reopen{Job: id[:], Org: q.submit.Org, ExpectRun: row.Run}}}, 3,
-		func(command.Result, bool, error) {})
 }

@@ -108,6 +108,8 @@ func (c *counts) print(out io.Writer, seed uint64, took time.Duration) {
 		c.Commands, c.Batches, float64(c.Commands)/s, c.Applied, float64(c.Applied)/s, c.Calls)
 	fmt.Fprintf(out, "jobs: %d submits acknowledged, %d leases, %d handlers started, %d results accepted, %d late ones refused\n",
 		c.Acknowledged, c.Grants, c.Started, c.Finished, c.Stale)
+	fmt.Fprintf(out, "retention: %d jobs archived, %d found there, %d brought back, %d segments dropped; %d pauses, %d jobs purged, %d times the feature level was raised\n",
+		c.Archived, c.Found, c.Recalled, c.Dropped, c.Paused, c.Purged, c.Raised)
 	fmt.Fprintf(out, "replicas: %d leaderships, %d snapshots restored, %d digests compared\n", c.Leaders, c.Restores, c.Digests)
 	var names []string
 	faults := 0

@@ -52,6 +52,10 @@ type node struct {
 	lag    int64 // applies nothing before then
 	offset int64 // of the wall clock
 	due    bool  // a catch-up is scheduled
+
+	supports uint32                         // the highest feature level of its version
+	duty     *duty                          // of term
+	measured map[protocol.HeldAttempt]int64 // when handlers started, as term was told
 }
 
 // served is a call that a node works on.
@@ -65,7 +69,10 @@ type served struct {
 type leaderClock struct{ base, at int64 }
 
 func newNode(w *world, no int) *node {
-	n := &node{world: w, no: no, offset: w.draws.net.Int64N(2*second) - second, writeAt: snapshotGap}
+	n := &node{world: w, no: no, offset: w.draws.net.Int64N(2*second) - second, writeAt: snapshotGap, supports: command.FeatureMax}
+	if no < len(w.plan.Old) {
+		n.supports = w.plan.Old[no]
+	}
 	n.reset()
 	return n
 }
@@ -141,6 +148,9 @@ func (n *node) lead(epoch int) {
 		n.world.fail("I7", "a leader cannot build its queue: %v", err)
 	}
 	n.term = d
+	n.measured = make(map[protocol.HeldAttempt]int64)
+	n.duty = newDuty(n, epoch)
+	n.world.in(0, n.duty.tick)
 	n.stepped()
 }
 
@@ -152,6 +162,7 @@ func (n *node) resign() {
 	n.term.End()
 	n.answered()
 	n.term = nil
+	n.duty.end()
 	zombies := n.zombies
 	n.zombies = nil
 	for _, done := range zombies {
@@ -266,9 +277,19 @@ func (n *node) applyAll(first, last uint64) (out []any) {
 				panic(err)
 			}
 		}
+		n.able(i, e.batch)
 		entries = append(entries, fsm.Entry{Index: i, Batch: e.batch})
 	}
 	return n.fsm.ApplyEntries(entries)
+}
+
+// able fails when the log has what a replica's version does not know (I17).
+func (n *node) able(index uint64, batch *command.Batch) {
+	for _, c := range batch.GetCommands() {
+		if need := max(command.Feature(c), c.GetSetFeature().GetLevel()); need > n.supports {
+			n.world.fail("I17", "replica %d, whose version knows feature level %d, has to apply log %d of level %d", n.no, n.supports, index, need)
+		}
+	}
 }
 
 // follow applies what was committed, some time after it was.
@@ -312,6 +333,9 @@ func (n *node) feed() {
 func (n *node) kill() {
 	n.down = true
 	n.life++
+	if n.duty != nil {
+		n.duty.end()
+	}
 	n.term, n.zombies = nil, nil
 	for _, s := range slices.Concat(n.calls, n.syncs) {
 		n.world.net.reset(s.call)
@@ -351,8 +375,8 @@ func (n *node) restore(s *snapshot) {
 		w.fail("I17", "replica %d cannot restore its snapshot: %v", n.no, err)
 	}
 	n.applied = s.view.Index()
-	if n.store.View().Index() != n.applied {
-		w.fail("I17", "replica %d restored a snapshot of log %d to %d", n.no, n.applied, n.store.View().Index())
+	if got, want := totalsOf(n.store.View()), totalsOf(s.view); got != want {
+		w.fail("I17", "replica %d restored %+v, and the snapshot was of %+v", n.no, got, want) // counted anew, so I16 too
 	}
 	if !s.compared {
 		s.compared = true
@@ -400,9 +424,14 @@ func (b *board) Update(agent protocol.AgentID, updates []protocol.AttemptUpdate)
 			n.world.fail("I6", "progress of attempt %d of %s was taken, which is not agent %s's", u.Attempt, u.Job, agent)
 		}
 		out[i] = protocol.AttemptReply{Job: u.Job, Attempt: u.Attempt}
+		if u.StartedMs > 0 {
+			n.measured[protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}] = n.nowMs() - u.StartedMs
+		}
 	}
 	return out
 }
 
-// Measured implements broker.Board: nothing was.
-func (b *board) Measured(protocol.JobID, uint32) (int64, state.Facts) { return 0, state.Facts{} }
+// Measured implements broker.Board.
+func (b *board) Measured(job protocol.JobID, attempt uint32) (int64, state.Facts) {
+	return b.measured[protocol.HeldAttempt{Job: job, Attempt: attempt}], state.Facts{}
+}

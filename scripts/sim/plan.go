@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"windlass/coordinator/command"
 )
 
 // kind is what an action does.
@@ -12,30 +14,35 @@ type kind string
 
 // The actions of clients, and the faults.
 const (
-	doSubmit   kind = "submit"      // job A
-	doAgain    kind = "resubmit"    // the key of job A with a new id; B=1: with another payload
-	doCancel   kind = "cancel"      // job A
-	doRetry    kind = "retry"       // job A
-	doEndpoint kind = "endpoint"    // endpoint A becomes variant B
-	doEvict    kind = "evict"       // jobs that ended B ms ago
-	doCheck    kind = "checkpoint"  // the digests of all replicas are compared
-	doDepose   kind = "depose"      // the leader steps down B ms later than it is replaced
-	doKill     kind = "kill"        // the leader's process is gone for B ms
-	doFreeze   kind = "freeze"      // the leader stops for B ms and wakes up deposed
-	doRestart  kind = "restart"     // replica A restarts, is away for B ms; C=1: empty
-	doLag      kind = "lag"         // replica A hears nothing for B ms
-	doSnapshot kind = "snapshot"    // replica A writes a snapshot
-	doInstall  kind = "install"     // replica A gets the newest snapshot of another
-	doRefuse   kind = "refuse"      // the log refuses for B ms
-	doMaybe    kind = "maybe"       // for B ms the log does not say what it did
-	doStall    kind = "stall"       // the log takes up to C ms longer for B ms
-	doNet      kind = "loss"        // for B ms C of 100 messages are lost, repeated or late
-	doCut      kind = "agent cut"   // agent A reaches nobody for B ms
-	doCrash    kind = "agent crash" // agent A restarts B ms later, C=1: its host too
-	doPause    kind = "agent pause" // agent A stops for B ms
-	doDrain    kind = "agent drain" // agent A drains, restarts B ms later
-	doLie      kind = "lie"         // the checker is told of a job that never was: its own test
-	doClock    kind = "clock"       // replica A's wall clock is C ms off for B ms
+	doSubmit   kind = "submit"         // job A
+	doAgain    kind = "resubmit"       // the key of job A with a new id; B=1: with another payload
+	doCancel   kind = "cancel"         // job A
+	doRetry    kind = "retry"          // job A
+	doEndpoint kind = "endpoint"       // endpoint A becomes variant B
+	doHold     kind = "pause"          // job A, which is resumed B ms later
+	doPurge    kind = "purge"          // endpoint A
+	doClose    kind = "pause endpoint" // A, for B ms
+	doRead     kind = "read"           // job A
+	doCheck    kind = "checkpoint"     // the digests of all replicas are compared
+	doDepose   kind = "depose"         // the leader steps down B ms later than it is replaced
+	doKill     kind = "kill"           // the leader's process is gone for B ms
+	doFreeze   kind = "freeze"         // the leader stops for B ms and wakes up deposed
+	doRestart  kind = "restart"        // replica A restarts, is away for B ms; C=1: empty
+	doLag      kind = "lag"            // replica A hears nothing for B ms
+	doSnapshot kind = "snapshot"       // replica A writes a snapshot
+	doInstall  kind = "install"        // replica A gets the newest snapshot of another
+	doRefuse   kind = "refuse"         // the log refuses for B ms
+	doMaybe    kind = "maybe"          // for B ms the log does not say what it did
+	doStall    kind = "stall"          // the log takes up to C ms longer for B ms
+	doNet      kind = "loss"           // for B ms C of 100 messages are lost, repeated or late
+	doCut      kind = "agent cut"      // agent A reaches nobody for B ms
+	doCrash    kind = "agent crash"    // agent A restarts B ms later, C=1: its host too
+	doPause    kind = "agent pause"    // agent A stops for B ms
+	doDrain    kind = "agent drain"    // agent A drains, restarts B ms later
+	doLie      kind = "lie"            // the checker is told of a job that never was: its own test
+	doVault    kind = "vault"          // for B ms the blob store fails
+	doUpgrade  kind = "upgrade"        // replica A restarts, B ms later, in the newest version
+	doClock    kind = "clock"          // replica A's wall clock is C ms off for B ms
 )
 
 // action is one thing that happens to the system from outside.
@@ -52,7 +59,7 @@ func (a action) String() string {
 // fault reports whether the action is a fault and not a client's.
 func (a action) fault() bool {
 	switch a.Kind {
-	case doSubmit, doAgain, doCancel, doRetry, doEndpoint, doEvict, doCheck, doSnapshot:
+	case doSubmit, doAgain, doCancel, doRetry, doHold, doPurge, doClose, doRead, doEndpoint, doCheck, doSnapshot:
 		return false
 	}
 	return true
@@ -68,12 +75,16 @@ type plan struct {
 	Endpoints int
 	Orgs      int
 	Replicas  int
-	Span      int64 // ms during which actions happen; afterwards everything is healed
-	Commit    int64 // ms, the most that a commit takes normally
-	Latency   int64 // ms, the most that a message takes normally
-	RunMs     int64 // how long a job runs on average
-	Limit     int64 // queued jobs that an organisation may have; 0: the default
-	MaxBytes  int64 // of the state; 0: no limit
+	Span      int64    // ms during which actions happen; afterwards everything is healed
+	Commit    int64    // ms, the most that a commit takes normally
+	Latency   int64    // ms, the most that a message takes normally
+	RunMs     int64    // how long a job runs on average
+	Limit     int64    // queued jobs that an organisation may have; 0: the default
+	MaxBytes  int64    // of the state; 0: no limit
+	After     int64    // ms that an ended job stays in memory
+	Keep      int64    // ms for which it can be found
+	Kept      int      // how many ended jobs stay in memory at most
+	Old       []uint32 // the feature levels of replicas that begin with an older version
 	Actions   []action
 }
 
@@ -115,9 +126,10 @@ func newPlan(seed uint64) *plan {
 		d.faults(r.IntN(60))
 	}
 	for at := p.Span / d.checks; at < p.Span; at += p.Span / d.checks {
-		d.add(action{At: at, Kind: doEvict, B: minute * (10 + r.Int64N(120))})
 		d.add(action{At: at, Kind: doCheck})
 	}
+	d.retention()
+	d.versions()
 	slices.SortStableFunc(p.Actions, func(a, b action) int { return cmp.Compare(a.At, b.At) })
 	return p
 }
@@ -140,6 +152,9 @@ func (d *draft) work(jobs int) {
 		at := r.Int64N(d.plan.Span)
 		burst := min(1+r.Int64N(d.burst), int64(jobs)-job)
 		width := 1 + r.Int64N(d.width)
+		if r.IntN(10) == 0 {
+			d.add(action{At: at + width - r.Int64N(width), Kind: doPurge, A: r.Int64N(int64(d.plan.Endpoints))})
+		}
 		for range burst {
 			when := at + r.Int64N(width)
 			d.add(action{At: when, Kind: doSubmit, A: job})
@@ -150,13 +165,16 @@ func (d *draft) work(jobs int) {
 	for range r.IntN(8) {
 		d.add(action{At: r.Int64N(d.plan.Span), Kind: doEndpoint, A: r.Int64N(int64(d.plan.Endpoints)), B: r.Int64N(variants)})
 	}
+	for range r.IntN(5) {
+		d.add(action{At: r.Int64N(d.plan.Span), Kind: doClose, A: r.Int64N(int64(d.plan.Endpoints)), B: 1 << (8 + r.IntN(12))})
+	}
 }
 
 // meddle draws what a client does with its job after it submitted it.
 func (d *draft) meddle(job, at int64) {
 	r := d.r
 	later := func() int64 { return at + r.Int64N(1<<(4+r.IntN(16))) }
-	switch r.IntN(24) {
+	switch r.IntN(28) {
 	case 0, 1:
 		d.add(action{At: later(), Kind: doCancel, A: job})
 	case 2:
@@ -172,6 +190,36 @@ func (d *draft) meddle(job, at int64) {
 		if d.plan.Span > day {
 			d.add(action{At: at + 20*hour + r.Int64N(10*hour), Kind: doAgain, A: job})
 		}
+	case 8, 9:
+		d.add(action{At: later(), Kind: doHold, A: job, B: 1 << (4 + r.IntN(16))})
+	case 10, 11: // long after its end, when it left memory
+		long := at + r.Int64N(d.plan.Span)
+		d.add(action{At: long, Kind: doRetry, A: job})
+		d.add(action{At: long + r.Int64N(second), Kind: doRead, A: job})
+	case 12:
+		d.add(action{At: at + r.Int64N(d.plan.Span), Kind: doRead, A: job})
+	}
+}
+
+// retention draws when ended jobs leave memory and the archive.
+func (d *draft) retention() {
+	r, p := d.r, d.plan
+	p.After = []int64{35 * second, 2 * minute, 20 * minute, 6 * hour}[r.IntN(4)]
+	p.Keep = p.After * (2 + r.Int64N(100))
+	p.Kept = []int{20, 300, 100_000}[r.IntN(3)]
+	for range r.IntN(4) {
+		d.add(action{At: r.Int64N(p.Span), Kind: doVault, B: 1 << (8 + r.IntN(12))})
+	}
+}
+
+// versions draws a cluster that begins in an older version, and its upgrade.
+func (d *draft) versions() {
+	if d.r.IntN(3) > 0 {
+		return
+	}
+	for n := range d.plan.Replicas {
+		d.plan.Old = append(d.plan.Old, command.FeatureBase+d.r.Uint32N(command.FeatureMax-command.FeatureBase+1))
+		d.add(action{At: d.r.Int64N(d.plan.Span), Kind: doUpgrade, A: int64(n), B: 1 << (6 + d.r.IntN(10))})
 	}
 }
 

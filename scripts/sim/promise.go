@@ -166,6 +166,13 @@ func (c *checker) idle() {
 	if w.leader == nil || w.now < w.calm+quiet || w.net.calm+quiet > w.now {
 		return
 	}
+	for _, name := range c.order.names {
+		for _, s := range slices.Concat(c.order.lines[name].waiting[:]...) {
+			if end := s.Note.row.ExpiresAtMs(); end != 0 && end < w.leader.nowMs()-grantDeadline {
+				c.fail("I7", "job %s waits %d ms longer than its ttl", s.ID, w.leader.nowMs()-end)
+			}
+		}
+	}
 	var free *agent
 	for _, a := range w.agents {
 		if c.healthy(a) && !a.draining && a.parked != nil && a.parked.node == w.leader && w.now-a.parkedAt > grantDeadline && a.free() > 0 {
@@ -210,10 +217,7 @@ func (c *checker) end() {
 		c.digest(n)
 	}
 	for _, q := range c.acked {
-		s := c.job(q.bound)
-		if s == nil || s.Place == ledger.InMemory && w.nodes[0].store.Job(q.bound) == nil {
-			c.fail("I1", "job %s was acknowledged and is gone", q.bound)
-		}
+		c.found(w.nodes[0].store.View(), q.bound)
 	}
 	c.replay()
 }

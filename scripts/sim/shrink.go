@@ -26,7 +26,7 @@ func shrink(p *plan, v *check.Violation, failedAt int64, budget time.Duration) (
 	for _, drop := range []func(action) bool{
 		func(a action) bool { return a.At > failedAt },
 		func(a action) bool { return a.Kind == doAgain || a.Kind == doCancel || a.Kind == doRetry },
-		func(a action) bool { return a.Kind == doEvict || a.Kind == doCheck },
+		func(a action) bool { return a.Kind == doCheck || a.Kind == doRead },
 	} {
 		try(slices.DeleteFunc(slices.Clone(best.Actions), drop))
 	}

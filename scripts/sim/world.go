@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"time"
 
+	"windlass/coordinator/archive"
+	"windlass/coordinator/blob"
+	"windlass/coordinator/command"
 	"windlass/protocol"
 	"windlass/scripts/chaos/check"
 )
@@ -70,19 +74,21 @@ type world struct {
 	events events
 	trace  uint64 // of everything that was applied and answered
 
-	nodes  []*node
-	leader *node // whose proposals commit; nil during an election
-	epoch  int   // of the leadership
-	log    modelLog
-	net    network
-	agents []*agent
-	client *clients
-	check  *checker
-	count  counts
-	tell   io.Writer // the history in words; nil: nobody reads it
-	healed bool      // nothing is broken any more
-	calm   int64     // the last moment at which something was broken, or expected to be
-	draws  struct{ net, log, broker, ids, agent, client *rand.Rand }
+	nodes   []*node
+	leader  *node // whose proposals commit; nil during an election
+	epoch   int   // of the leadership
+	log     modelLog
+	net     network
+	vault   vault
+	archive *archive.Archive // of the vault
+	agents  []*agent
+	client  *clients
+	check   *checker
+	count   counts
+	tell    io.Writer // the history in words; nil: nobody reads it
+	healed  bool      // nothing is broken any more
+	calm    int64     // the last moment at which something was broken, or expected to be
+	draws   struct{ net, log, broker, ids, agent, client *rand.Rand }
 }
 
 // counts is what a run did.
@@ -90,6 +96,8 @@ type counts struct {
 	Runs, Commands, Applied, Batches, Events, Calls  int
 	Leaders, Acknowledged, Finished, Stale, Restores int
 	Digests, Grants, Started                         int
+	Archived, Recalled, Dropped, Paused, Purged      int
+	Raised, Found                                    int
 	Ms                                               int64
 	Faults                                           map[kind]int
 }
@@ -109,9 +117,39 @@ func (c *counts) add(o *counts) {
 	c.Digests += o.Digests
 	c.Grants += o.Grants
 	c.Started += o.Started
+	c.Archived += o.Archived
+	c.Recalled += o.Recalled
+	c.Dropped += o.Dropped
+	c.Paused += o.Paused
+	c.Purged += o.Purged
+	c.Raised += o.Raised
+	c.Found += o.Found
 	c.Ms += o.Ms
 	for k, n := range o.Faults {
 		c.Faults[k] += n
+	}
+}
+
+// command counts one that changed something.
+func (c *counts) command(cmd *command.Command, r *command.Result) {
+	if r.Code != "" || r.Replayed {
+		return
+	}
+	switch op := cmd.GetOp().(type) {
+	case *command.Command_Finish:
+		c.Finished++
+	case *command.Command_Archive:
+		c.Archived += int(r.Count)
+	case *command.Command_Recall:
+		c.Recalled++
+	case *command.Command_DropSegment:
+		c.Dropped += len(op.DropSegment.GetNumbers())
+	case *command.Command_Pause, *command.Command_PauseEndpoint:
+		c.Paused++
+	case *command.Command_Purge:
+		c.Purged += int(r.Count)
+	case *command.Command_SetFeature:
+		c.Raised++
 	}
 }
 
@@ -180,6 +218,12 @@ func newWorld(p *plan) *world {
 		*r = rand.New(rand.NewPCG(p.Seed, uint64(i)+1))
 	}
 	w.check = newChecker(w)
+	w.vault = vault{world: w, blobs: make(map[blob.Digest][]byte)}
+	var err error
+	w.archive, err = archive.New(archive.Config{Blobs: &w.vault, Keep: time.Duration(p.Keep) * time.Millisecond, NowMs: w.nowMs})
+	if err != nil {
+		panic(err)
+	}
 	w.client = newClients(w)
 	w.net = network{world: w}
 	for i := range p.Replicas {
@@ -200,6 +244,11 @@ func run(p *plan, tell io.Writer) (w *world, v *check.Violation) {
 	w = newWorld(p)
 	w.tell = tell
 	defer func() {
+		for _, n := range w.nodes {
+			if n.duty != nil {
+				n.duty.end()
+			}
+		}
 		switch r := recover().(type) {
 		case nil:
 		case stop:
