@@ -37,8 +37,6 @@ type waiter struct {
 	task      string
 	endpoint  string
 	rank      rank
-	attempts  int   // failures that are left to it
-	losses    int   // losses that are left to it
 	again     bool  // it had a lease before
 	notBefore int64 // on the log's clock
 	entry     int   // since when it could have been granted: the number of entries then,
@@ -55,7 +53,6 @@ type order struct {
 	entry   int
 	at      int64
 	clock   int64
-	jobs    map[protocol.JobID]*waiter
 	waiting map[string][]*waiter // by endpoint, the best first
 	delayed []*waiter
 	doubts  []doubt
@@ -72,7 +69,7 @@ type doubt struct {
 }
 
 func newOrder(r *Report, h *record.History) *order {
-	o := &order{r: r, h: h, agents: make(map[string]bool), jobs: make(map[protocol.JobID]*waiter), waiting: make(map[string][]*waiter)}
+	o := &order{r: r, h: h, agents: make(map[string]bool), waiting: make(map[string][]*waiter)}
 	for _, run := range h.Runs {
 		o.agents[run.Agent] = true
 	}
@@ -98,19 +95,13 @@ func (o *order) begin(at, clock int64) {
 	})
 }
 
-// submit puts a new job into its place.
-func (o *order) submit(job protocol.JobID, c *command.Submit, index uint64, position int) {
-	o.jobs[job] = &waiter{
-		task: job.String(), endpoint: c.GetEndpoint(), rank: rank{c.GetPriority(), index, position},
-		attempts: cmp.Or(int(c.GetMaxAttempts()), protocol.DefaultMaxAttempts) - 1, losses: cmp.Or(int(c.GetMaxLosses()), protocol.DefaultMaxLosses),
-	}
-	o.wait(job, 0)
+func newWaiter(c *command.Submit, job protocol.JobID, at rank) *waiter {
+	return &waiter{task: job.String(), endpoint: c.GetEndpoint(), rank: at}
 }
 
 // wait puts a job, new or returned, into its place.
-func (o *order) wait(job protocol.JobID, notBefore int64) {
-	w := o.jobs[job]
-	if w == nil || w.waits {
+func (o *order) wait(w *waiter, notBefore int64) {
+	if w.waits {
 		return
 	}
 	w.waits, w.notBefore, w.entry, w.at = true, notBefore, o.entry, o.at
@@ -122,42 +113,24 @@ func (o *order) wait(job protocol.JobID, notBefore int64) {
 	o.waiting[w.endpoint] = slices.Insert(list, i, w)
 }
 
-// failed puts a job back after an attempt that failed, unless it was the last.
-func (o *order) failed(job protocol.JobID, notBefore int64) {
-	if w := o.jobs[job]; w != nil && w.attempts > 0 {
-		w.attempts--
-		o.wait(job, notBefore)
-	}
-}
-
-// lost puts a job back after its agent was lost, unless that was once too often.
-func (o *order) lost(job protocol.JobID, notBefore int64) {
-	if w := o.jobs[job]; w != nil && w.losses > 0 {
-		w.losses--
-		o.wait(job, notBefore)
-	}
-}
-
 // leave takes a job that waits out of its queue: it was granted, or has ended.
-func (o *order) leave(job protocol.JobID) *waiter {
-	w := o.jobs[job]
-	if w == nil || !w.waits {
-		return nil
+func (o *order) leave(w *waiter) {
+	if !w.waits {
+		return
 	}
 	w.waits, w.again = false, true
 	list := o.waiting[w.endpoint]
 	if i, found := slices.BinarySearchFunc(list, w, func(a, b *waiter) int { return a.rank.compare(b.rank) }); found {
 		o.waiting[w.endpoint] = slices.Delete(list, i, i+1)
 	}
-	return w
 }
 
 // grant is a lease that was chosen from the queue.
-func (o *order) grant(job protocol.JobID, index uint64) {
-	w := o.leave(job)
-	if w == nil {
+func (o *order) grant(w *waiter, index uint64) {
+	if !w.waits {
 		return
 	}
+	o.leave(w)
 	for _, better := range o.waiting[w.endpoint] {
 		if better.rank.compare(w.rank) > 0 {
 			return

@@ -8,6 +8,10 @@ import (
 	"windlass/protocol"
 )
 
+// Unheld is the detail of a lease that is lost because its agent began a new life
+// without it.
+const Unheld = "its agent registered without it"
+
 // grant follows a new attempt: I5, I6, I8, I9, I11.
 func (l *Ledger[N]) grant(raw []byte, from uint32, agentID, inc []byte, r *command.Result, adopt bool) {
 	agent := protocol.AgentID(agentID)
@@ -136,7 +140,7 @@ func (l *Ledger[N]) register(c *command.Register, r *command.Result) {
 	for _, j := range slices.Clone(l.holders[agent]) {
 		if j.Incarnation != inc {
 			if l.cfg.Lost != nil {
-				l.cfg.Lost(j, "its agent registered without it")
+				l.cfg.Lost(j, Unheld)
 			}
 			l.giveBack(j, true, 0)
 		}
