@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"windlass/coordinator/command"
 	"windlass/protocol"
 )
 
@@ -444,6 +445,36 @@ func TestNothingIsSaidOfWhatALaterLeaderGaveOut(t *testing.T) {
 			if known := c.code != ""; known != (len(r.Stop) > 0) || known != (len(r.Attempts) > 0) {
 				t.Errorf("attempt %d of %s: %+v", c.h.Attempt, c.h.Job, r)
 			}
+		}
+	})
+}
+
+// TestLeaseEndsWithItsRow: what a coordinator applies at once may hold a job's end
+// and its removal from the table; it shows neither, only that the row is gone.
+func TestLeaseEndsWithItsRow(t *testing.T) {
+	run(t, func(w *world) {
+		w.endpoint(protocol.Endpoint{ID: testEndpoint, MaxRunning: 1})
+		a, _ := w.agent(plain())
+		first := w.submit(protocol.PriorityNormal)
+		held := w.assigned(a.sync(4))
+		parked := a.sync(3, held)
+		w.do(cancelCommand(protocol.OrgDefault, first), &command.Command{Op: &command.Command_Evict{Evict: &command.Evict{Jobs: [][]byte{first[:]}}}})
+		if w.store.Job(first) != nil {
+			t.Fatal("the row is there")
+		}
+		if r := w.answered(parked); len(r.Stop) != 1 || r.Stop[0].Job != first || r.Stop[0].Reason != protocol.StopStale {
+			t.Errorf("the agent is told %+v", r)
+		}
+		r, err := w.broker.Report(t.Context(), protocol.ReportRequest{
+			Agent: a.id, Incarnation: a.inc, Held: []protocol.HeldAttempt{held}, Capacity: protocol.Capacity{Free: 4},
+			Attempts: []protocol.AttemptUpdate{{Job: held.Job, Attempt: held.Attempt, StartedMs: 5}},
+		})
+		if err != nil || len(w.board.updates) != 0 {
+			t.Errorf("its progress is answered %+v, %v; the board has %+v", r, err, w.board.updates)
+		}
+		second := w.submit(protocol.PriorityNormal)
+		if got := w.assigned(a.sync(4)); got.Job != second {
+			t.Errorf("assigned %+v, want %s: the slot is still taken", got, second)
 		}
 	})
 }

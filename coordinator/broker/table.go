@@ -160,7 +160,7 @@ func (t *term) apply(c *state.Change) {
 	case c.Org != nil:
 		t.applyOrg(c.Org)
 	default:
-		t.queue.Remove(c.Evicted)
+		t.applyGone(c.Evicted)
 	}
 }
 
@@ -179,6 +179,15 @@ func (t *term) applyJob(j *state.Job) {
 	}
 	if t.grants[j.ID] == nil && t.reserved[j.ID] == 0 {
 		t.queue.Push(t.item(j))
+	}
+}
+
+// applyGone takes in that a row left the table. A coordinator that was stopped
+// applies much at once, and may see nothing of how the job ended.
+func (t *term) applyGone(job protocol.JobID) {
+	t.queue.Remove(job)
+	if l := t.leases[job]; l != nil {
+		t.endLease(l, &state.Job{})
 	}
 }
 
