@@ -21,10 +21,17 @@ func (c *clients) makeOrgs() {
 		return
 	}
 	for n := range int64(w.plan.Orgs) {
-		if org := c.orgOf(n); org != protocol.OrgDefault {
-			c.insist(&command.Command{Op: &command.Command_PutOrg{PutOrg: &command.PutOrg{Id: org, Name: org, Weight: 1, Create: true}}})
-		}
+		c.org(n, true, 1+w.draws.client.Uint32N(4), 0)
 	}
+	w.in(w.draws.client.Int64N(w.plan.Span), func() { c.org(0, false, 2, 1+w.draws.client.Uint32N(20)) })
+}
+
+// org sets what an organisation's jobs share and are limited by.
+func (c *clients) org(n int64, create bool, weight, running uint32) {
+	id := c.orgOf(n)
+	c.insist(&command.Command{Op: &command.Command_PutOrg{PutOrg: &command.PutOrg{
+		Id: id, Name: id, Weight: weight, MaxRunning: running, Create: create && id != protocol.OrgDefault,
+	}}})
 }
 
 // pauseEndpoint says whether jobs of an endpoint are given to agents.

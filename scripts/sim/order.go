@@ -267,8 +267,11 @@ func (o *order) queued(g *grant, s *shadow) {
 func (o *order) allowed(g *grant, granting int) {
 	c := o.check
 	e := g.node.store.Endpoint(g.line.org, g.line.endpoint)
+	most, running := o.most(g.node, g.line.org)
 	switch {
 	case e == nil || g.node != c.world.leader:
+	case most > 0 && running-g.line.granting+granting >= most:
+		c.fail("I10", "job %s was granted while %d of %s run or begin, and %d may", g.job, running, g.line.org, most)
 	case e.Doc.Paused:
 		c.fail("I10", "job %s was granted while its endpoint %s is paused", g.job, e.ID)
 	case e.Doc.MaxRunning > 0 && g.line.running+granting >= e.Doc.MaxRunning:
@@ -307,7 +310,7 @@ func (o *order) fair(g *grant) {
 			o.check.fail("I10", "job %s of %s was granted before %s of %s, which had less of its share", g.job, g.line.org, s.ID, l.org)
 		}
 	}
-	o.share.charge(g.line.org, g.priority)
+	o.share.charge(g.line.org, g.priority, weight(g.node, g.line.org))
 }
 
 // head is the first job of a line and priority that could be granted.
@@ -342,10 +345,36 @@ func (o *order) open(g *grant, l *line) bool {
 		return false
 	case e.Doc.MaxRunning > 0 && l.running+l.granting >= e.Doc.MaxRunning:
 		return false
-	case o.kept[string(g.agent.id[:])+l.org+"/"+l.endpoint] > o.check.world.now:
+	}
+	if most, running := o.most(g.node, l.org); most > 0 && running >= most {
+		return false
+	}
+	if o.kept[string(g.agent.id[:])+l.org+"/"+l.endpoint] > o.check.world.now {
 		return false
 	}
 	return o.room(g.agent, l, e)
+}
+
+// most is how many jobs of an organisation may run (0: any number), and how many do.
+func (o *order) most(n *node, org string) (most, running int) {
+	row := n.store.View().Org(org)
+	if row == nil || row.MaxRunning == 0 {
+		return 0, 0
+	}
+	for _, name := range o.names {
+		if l := o.lines[name]; l.org == org {
+			running += l.running + l.granting
+		}
+	}
+	return int(row.MaxRunning), running
+}
+
+// weight is an organisation's part of the fair share.
+func weight(n *node, org string) uint64 {
+	if row := n.store.View().Org(org); row != nil {
+		return uint64(row.Weight)
+	}
+	return 1
 }
 
 // room reports whether the agent has a free instance of an endpoint that bounds them.

@@ -60,11 +60,15 @@ func (s *share) ahead(one, other string, p protocol.Priority) bool {
 	return s.account(one).tags[p].low > s.account(other).tags[p].high
 }
 
+// unit is what one job costs an organisation of weight 1.
+const unit = 1 << 20
+
 // charge is a grant from the queue.
-func (s *share) charge(org string, p protocol.Priority) {
+func (s *share) charge(org string, p protocol.Priority, weight uint64) {
 	a := s.account(org)
 	s.now[p].low = max(s.now[p].low, a.tags[p].low)
 	s.now[p].high = max(s.now[p].high, a.tags[p].high)
-	a.tags[p].low++
-	a.tags[p].high++
+	cost := max(unit/max(weight, 1), 1)
+	a.tags[p].low += cost
+	a.tags[p].high += cost
 }
