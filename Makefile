@@ -72,8 +72,8 @@ soak: bin/windlass-chaos nft ## the same for SOAK (8h), in another order each ro
 compat: ## this version and the one before in one cluster, rolling, under load
 	CGO_ENABLED=0 go test -tags=$(TAGS),compat -count=1 ./scripts/compat
 
-sim: ## the replicated core in virtual time for SIM (60s), from SEED
-	CGO_ENABLED=0 go run ./scripts/sim -for $(or $(SIM),60s) -seed $(or $(SEED),1)
+sim: ## the replicated core in virtual time for SIM (90s), from SEED
+	CGO_ENABLED=0 go run ./scripts/sim -for $(or $(SIM),90s) -seed $(or $(SEED),1)
 
 teeth: ## bugs that the tests must catch, one after the other
 	CGO_ENABLED=0 go run ./scripts/teeth

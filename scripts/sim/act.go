@@ -2,7 +2,6 @@ package main
 
 import (
 	"windlass/coordinator/command"
-	"windlass/protocol"
 )
 
 // act does one action of the plan.
@@ -37,8 +36,6 @@ func (w *world) act(a action) {
 		w.vault.bad = w.now + a.B
 	case doCheck:
 		w.client.insist(&command.Command{Op: &command.Command_Checkpoint{Checkpoint: &command.Checkpoint{}}})
-	case doLie:
-		w.check.acked = append(w.check.acked, &request{bound: protocol.JobID{1}})
 	case doRefuse:
 		w.log.refuse = w.now + a.B
 	case doMaybe:
@@ -50,6 +47,8 @@ func (w *world) act(a action) {
 		w.net.calm = w.net.bad + 15*second // what is late arrives later
 	case doDepose, doKill, doFreeze:
 		w.failover(a)
+	case doForget:
+		w.nodes[a.A].forgets = w.now + a.B
 	case doRestart, doUpgrade, doLag, doSnapshot, doInstall, doClock:
 		w.strike(w.nodes[a.A], a)
 	default:
@@ -259,6 +258,7 @@ func (w *world) heal() {
 				w.client.shape(n, 0)
 				w.client.pauseEndpoint(n, false)
 			}
+			w.client.resumeAll()
 		})
 	}
 }

@@ -141,6 +141,9 @@ func (c *checker) change(ch *state.Change) {
 	if s == nil {
 		c.fail("I2", "job %s exists, and nobody's submit made it", ch.Job.ID)
 	}
+	if before := s.Note.row; before != nil && before.Run == ch.Job.Run && before.Seq != ch.Job.Seq {
+		c.fail("I10", "job %s lost its place %d and has %d", s.ID, before.Seq, ch.Job.Seq)
+	}
 	v := version{ch.Job.Index, rowSum(ch.Job)}
 	switch n := len(s.Note.versions); {
 	case v.index == c.applied:

@@ -16,6 +16,8 @@ type clients struct {
 	world *world
 	jobs  map[int64]*request // by the number that the plan gives
 	byID  map[protocol.JobID]*request
+
+	numbers []int64 // of jobs, in the order of their submits
 }
 
 // request is one submit, with everything that its caller knows of it.
@@ -35,6 +37,9 @@ func newClients(w *world) *clients {
 const (
 	// clientLimit is how long a client waits for one answer.
 	clientLimit = 15 * second
+	// writeTime is for how long a submit is tried with the same ids (api). It has to
+	// be short beside what keeps an ended job in memory, which is what knows the ids.
+	writeTime = 15 * second
 	// maxTries bounds how often a command is sent on with the same ids.
 	maxTries = 6
 	// variants is how many shapes an endpoint can take.
@@ -111,24 +116,29 @@ func (c *clients) pick() *node {
 func (c *clients) write(cmd *command.Command, tries int, done func(r command.Result, maybe bool, err error)) {
 	w := c.world
 	maybe := false
+	until := int64(0)
+	if cmd.GetSubmit() != nil {
+		until = w.now + writeTime
+	}
 	var try func(left int)
 	try = func(left int) {
 		do := func(d *broker.Driver) (func() (any, bool, error), func()) {
 			ask := d.Write(cmd)
 			return answerOr(ask), nil
 		}
-		w.net.send(nil, c.pick(), clientLimit, do, func(v any, err error) {
+		call := w.net.send(nil, c.pick(), clientLimit, do, func(v any, err error) {
 			if err == nil {
 				done(v.(command.Result), maybe, nil)
 				return
 			}
 			maybe = maybe || !nothingDone(err)
-			if left == 0 {
+			if left == 0 || until != 0 && w.now >= until {
 				done(command.Result{}, maybe, err)
 				return
 			}
 			w.in(50+w.draws.client.Int64N(2*second), func() { try(left - 1) })
 		})
+		call.until = until
 	}
 	try(tries)
 }
@@ -186,6 +196,7 @@ func (c *clients) send(number int64, s *command.Submit) *request {
 
 func (c *clients) submit(number int64) {
 	if c.jobs[number] == nil {
+		c.numbers = append(c.numbers, number)
 		c.jobs[number] = c.send(number, c.spec(number))
 	}
 }

@@ -102,9 +102,10 @@ func play(out io.Writer, seed uint64, span time.Duration, workers int, verbose b
 
 func (c *counts) print(out io.Writer, seed uint64, took time.Duration) {
 	s := processorTime().Seconds()
-	fmt.Fprintf(out, "seeds %d to %d: %d runs, %.0f simulated hours in %.0f s, %.0f s of processor time\n",
-		seed, seed+uint64(c.Runs)-1, c.Runs, float64(c.Ms)/float64(hour), took.Seconds(), s)
-	fmt.Fprintf(out, "commands: %d in %d batches, %.0f a processor second; applied on all replicas: %d, %.0f a processor second; %d calls\n",
+	hours := float64(c.Ms) / float64(hour)
+	fmt.Fprintf(out, "seeds %d to %d: %d runs, %.0f simulated hours in %.0f s, %.0f a minute; %.0f s of processor time, %.0f hours a processor minute\n",
+		seed, seed+uint64(c.Runs)-1, c.Runs, hours, took.Seconds(), hours/took.Minutes(), s, hours/s*60)
+	fmt.Fprintf(out, "commands: %d in %d entries of the log, %.0f a processor second; applied by replicas: %d times, %.0f a processor second; %d calls\n",
 		c.Commands, c.Batches, float64(c.Commands)/s, c.Applied, float64(c.Applied)/s, c.Calls)
 	fmt.Fprintf(out, "jobs: %d submits acknowledged, %d leases, %d handlers started, %d results accepted, %d late ones refused\n",
 		c.Acknowledged, c.Grants, c.Started, c.Finished, c.Stale)

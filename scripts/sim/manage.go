@@ -58,8 +58,9 @@ func (c *clients) purge(n int64) {
 		return
 	}
 	p := &command.Purge{Purge: fmt.Sprintf("purge at %d", w.now), Org: c.orgOf(n), Endpoint: c.endpointName(n)}
+	// All that have not ended: which of them wait is decided where the purge is applied.
 	w.leader.store.View().Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
-		if j.Org == p.Org && j.Target == p.Endpoint && j.Status == protocol.StatusQueued {
+		if j.Org == p.Org && j.Target == p.Endpoint && j.Live() {
 			p.Jobs = append(p.Jobs, j.ID[:])
 		}
 		return len(p.Jobs) < command.MaxPurge
@@ -101,6 +102,16 @@ func (c *clients) resume(q *request, id protocol.JobID) {
 	c.write(&command.Command{Op: &command.Command_Resume{Resume: resume}}, 3, func(command.Result, bool, error) {
 		w.in(second, func() { c.resume(q, id) })
 	})
+}
+
+// resumeAll resumes every job: a pause may have had its effect after its caller
+// was told that nobody knows.
+func (c *clients) resumeAll() {
+	for _, number := range c.numbers {
+		if q, id, ok := c.target(number); ok {
+			c.resume(q, id)
+		}
+	}
 }
 
 // read looks a job up as it is now.

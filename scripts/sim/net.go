@@ -21,11 +21,12 @@ type network struct {
 
 // call is one request with at most one answer.
 type call struct {
-	from *agent // nil: a client
-	life int
-	node *node
-	over bool
-	got  func(any, error)
+	from  *agent // nil: a client
+	life  int
+	node  *node
+	over  bool
+	until int64 // nobody takes it in later; 0: whenever it comes
+	got   func(any, error)
 
 	holds []protocol.HeldAttempt // of a registration: kept from others meanwhile
 }
@@ -87,7 +88,7 @@ func (n *network) arrive(c *call, do op) {
 	w, node := n.world, c.node
 	switch {
 	case c.from != nil && c.from.cut > w.now:
-	case node.down:
+	case node.down || c.until != 0 && c.until < w.now:
 		n.reset(c)
 	case node.frozen > w.now:
 		w.at(node.frozen, func() { n.arrive(c, do) })

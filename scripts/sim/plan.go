@@ -39,7 +39,7 @@ const (
 	doCrash    kind = "agent crash"    // agent A restarts B ms later, C=1: its host too
 	doPause    kind = "agent pause"    // agent A stops for B ms
 	doDrain    kind = "agent drain"    // agent A drains, restarts B ms later
-	doLie      kind = "lie"            // the checker is told of a job that never was: its own test
+	doForget   kind = "forget"         // replica A passes over cancels for B ms: a bug, for the simulator's own test
 	doVault    kind = "vault"          // for B ms the blob store fails
 	doUpgrade  kind = "upgrade"        // replica A restarts, B ms later, in the newest version
 	doClock    kind = "clock"          // replica A's wall clock is C ms off for B ms

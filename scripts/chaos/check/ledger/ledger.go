@@ -177,6 +177,10 @@ func (l *Ledger[N]) changed(c *command.Command, r *command.Result) {
 		l.Feature = max(l.Feature, op.SetFeature.GetLevel())
 	case *command.Command_Recall:
 		l.recall(op.Recall)
+	case *command.Command_RecordDelivery:
+		l.touch(op.RecordDelivery.GetJob())
+	case *command.Command_Redeliver:
+		l.touch(op.Redeliver.GetJob())
 	case *command.Command_DropSegment:
 		for _, n := range op.DropSegment.GetNumbers() {
 			delete(l.segments, n)
@@ -194,6 +198,13 @@ func (l *Ledger[N]) of(raw []byte, promise, what string) *Job[N] {
 		return nil
 	}
 	return j
+}
+
+// touch follows a command that changes a job's row and nothing that is followed here.
+func (l *Ledger[N]) touch(raw []byte) {
+	if j := l.of(raw, "I8", "changed"); j != nil {
+		j.Index = l.Index
+	}
 }
 
 // become changes a job's status, and what is counted by it.
