@@ -69,7 +69,8 @@ func newBed(w *world, random *rand.Rand, coordinators int) (*bed, error) {
 		return nil, err
 	}
 	b.client, err = client.New(client.Config{Addrs: b.bases(), Key: bedKey, UserAgent: "windlass-chaos"})
-	b.work.Go(func() { b.watchStalls(ctx) })
+	b.work.Go(func() { b.watchProcessor(ctx) })
+	b.work.Go(func() { b.watchDisk(ctx) })
 	return b, err
 }
 
@@ -154,16 +155,19 @@ func (b *bed) bases() []string {
 	return out
 }
 
-// stallLook is how often the harness looks whether it gets a processor;
-// anything later than stallSize is written down.
+// How often the harness looks whether it gets a processor and a disk; what takes
+// longer than these sizes is written down. A disk of today syncs in a few
+// milliseconds, a processor is there in less.
 const (
-	stallLook = 50 * time.Millisecond
-	stallSize = 50 * time.Millisecond
+	stallLook     = 50 * time.Millisecond
+	stallSize     = 20 * time.Millisecond
+	diskLook      = 200 * time.Millisecond
+	diskStallSize = 50 * time.Millisecond
 )
 
-// watchStalls writes down when this machine was too busy for the harness
+// watchProcessor writes down when this machine was too busy for the harness
 // itself, so that a slow machine is not taken for a slow failover.
-func (b *bed) watchStalls(ctx context.Context) {
+func (b *bed) watchProcessor(ctx context.Context) {
 	for {
 		before := record.Now()
 		if pause(ctx, stallLook) != nil {
@@ -171,6 +175,25 @@ func (b *bed) watchStalls(ctx context.Context) {
 		}
 		if late := record.Span(before, record.Now()) - stallLook; late > stallSize {
 			b.log.Stall(record.Stall{At: before, Span: int64(late)})
+		}
+	}
+}
+
+// watchDisk does the same for the disk that the coordinators' data is on.
+func (b *bed) watchDisk(ctx context.Context) {
+	f, err := os.Create(b.path("sync"))
+	if err != nil {
+		return // then it is not the disk's speed that this run fails by
+	}
+	defer f.Close()
+	for pause(ctx, diskLook) == nil {
+		before := record.Now()
+		_, werr := f.WriteAt(make([]byte, 4<<10), 0)
+		if errors.Join(werr, f.Sync()) != nil {
+			return
+		}
+		if took := record.Span(before, record.Now()); took > diskStallSize {
+			b.log.Stall(record.Stall{At: before, Span: int64(took)})
 		}
 	}
 }

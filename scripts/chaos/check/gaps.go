@@ -83,7 +83,8 @@ func Gaps(h *record.History) []Gap {
 // machine gave the harness no processor does not count.
 func (r *Report) gaps(h *record.History) {
 	for _, g := range Gaps(h) {
-		limit := time.Duration(g.Fault.Limit + h.Stolen(g.Fault.At, g.Fault.At+int64(g.Span)))
+		from := max(g.Fault.At, g.Fault.Struck)
+		limit := time.Duration(g.Fault.Limit + h.Stolen(from, from+int64(g.Span)))
 		switch {
 		case !g.Found:
 			r.add("I20", "no submit succeeded after %s", g.Fault.Name)

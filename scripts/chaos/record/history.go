@@ -4,7 +4,11 @@
 // but the applied log, which is compared between them. See ../DESIGN.md.
 package record
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+)
 
 // Outcome is what a caller knows after a call.
 type Outcome string
@@ -100,8 +104,8 @@ type Final struct {
 	Docs   []Doc  `json:"docs"`
 }
 
-// Stall is a time in which this machine gave the harness no processor; what
-// took that long is nobody's fault.
+// Stall is a time in which this machine gave the harness no processor, or no
+// disk; what took that long is nobody's fault.
 type Stall struct {
 	At   int64 `json:"at"`
 	Span int64 `json:"span"`
@@ -137,13 +141,27 @@ type History struct {
 	QueueLimit int
 }
 
-// Stolen is how much of a span of time the machine gave the harness nothing.
+// stallChain is how many steps of a failover come one after the other and are
+// as slow, about, as the one that was seen to be: a vote is asked for, written
+// and answered, an entry is written here and there, a client hears of it.
+const stallChain = 5
+
+// Stolen is how much of a span of time this machine spoiled: its stalls, each
+// with the steps that hang on it.
 func (h *History) Stolen(from, to int64) int64 {
-	sum := int64(0)
+	var in []Stall
 	for _, s := range h.Stalls {
-		if s.At <= to && s.At+s.Span >= from {
-			sum += s.Span
+		s.Span *= 1 + stallChain
+		if s.At < to && s.At+s.Span > from {
+			in = append(in, s)
 		}
+	}
+	slices.SortFunc(in, func(a, b Stall) int { return cmp.Compare(a.At, b.At) })
+	sum, seen := int64(0), from
+	for _, s := range in {
+		end := min(s.At+s.Span, to)
+		sum += max(end-max(s.At, seen), 0)
+		seen = max(seen, end)
 	}
 	return sum
 }
