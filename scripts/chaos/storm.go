@@ -100,6 +100,8 @@ func stormKills(ctx context.Context, b *bed, agents []*simAgent) error {
 		if err != nil {
 			return err
 		}
+		// A sync that a follower relays is parked at the next leader without its agent
+		// hearing of it: that one counts when its hold ends.
 		back := func(s *simAgent) bool {
 			at := s.parked.Load()
 			return at > struck && record.Span(at, record.Now()) > parkedFor
