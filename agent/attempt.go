@@ -39,19 +39,21 @@ type attempt struct {
 	ctx    context.Context // ends with the reason to stop, or errDetach
 	cancel context.CancelCauseFunc
 
-	mu      sync.Mutex
-	phase   phase
-	run     *shim.Run
-	drop    bool        // no result is wanted
-	cursor  shim.Cursor // what the coordinator has
-	told    bool        // it was told that the attempt loads
-	finish  *protocol.Finish
-	ended   protocol.Time
-	settled chan struct{} // closed when the result was answered or dropped
+	mu        sync.Mutex
+	phase     phase
+	run       *shim.Run
+	drop      bool        // no result is wanted
+	cursor    shim.Cursor // what the coordinator has
+	told      bool        // it was told that the attempt loads
+	uploading bool        // finished, and what it made is on its way
+	finish    *protocol.Finish
+	ended     protocol.Time
+	settled   chan struct{} // closed when the result was answered or dropped
 
-	// files orders what is done with the journal file.
-	files  sync.Mutex
-	stored protocol.HeldAttempt // the number that the file has; zero before it was read
+	// disk orders what is done with the journal's files of the attempt.
+	disk   sync.Mutex
+	stored protocol.HeldAttempt // the number that the entry has; zero before it was read
+	files  string               // the directory of its files; known once it was read
 }
 
 func (a *Agent) newAttempt(id protocol.HeldAttempt) *attempt {
@@ -262,12 +264,12 @@ func (at *attempt) forget() {
 // settle drops an answered or unwanted result.
 func (at *attempt) settle() {
 	id := at.agent.table.key(at)
-	at.files.Lock()
+	at.disk.Lock()
 	if at.stored.Attempt != 0 {
 		id = at.stored
 	}
-	err := shim.RemoveEntry(at.agent.journal.dir, id)
-	at.files.Unlock()
+	err := errors.Join(shim.RemoveEntry(at.agent.journal.dir, id), shim.RemoveFiles(at.agent.journal.dir, at.files))
+	at.disk.Unlock()
 	if err != nil {
 		at.agent.log.Error().Err(err).Stringer("job", id.Job).Msg("an answered result stays in the journal")
 	}
@@ -299,6 +301,9 @@ func (at *attempt) update(limit int, now time.Time) (protocol.AttemptUpdate, shi
 	u, cur, ok := protocol.AttemptUpdate{}, at.cursor, false
 	switch {
 	case at.phase >= finished:
+		if at.uploading && !at.told {
+			u.Substate, ok = protocol.SubstateUploading, true
+		}
 	case at.phase == running:
 		u, cur, ok = at.run.Record.Since(at.cursor, limit, now)
 	case !at.told:

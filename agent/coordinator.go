@@ -17,6 +17,10 @@ type Coordinator interface {
 	Sync(ctx context.Context, req protocol.SyncRequest) (protocol.SyncResponse, error)
 	// Report sends progress and results.
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
+	// GrantOutputs asks for leave to upload what an attempt made.
+	GrantOutputs(ctx context.Context, req protocol.GrantRequest) (protocol.GrantResponse, error)
+	// PutOutput stores exactly what was granted; it is repeated from the start of r.
+	PutOutput(ctx context.Context, g protocol.UploadGrant, r io.ReadSeeker) error
 	// PutBlob stores size bytes under their hex SHA-256.
 	PutBlob(ctx context.Context, sha256hex string, size int64, r io.Reader) error
 	// GetBlob opens a job's input; the caller closes it and checks its digest.

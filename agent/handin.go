@@ -32,7 +32,7 @@ func (at *attempt) handIn(written protocol.HeldAttempt) {
 	drop := at.drop
 	at.mu.Unlock()
 	if drop {
-		if err := shim.RemoveEntry(at.agent.journal.dir, written); err != nil {
+		if err := at.agent.journal.discard(written); err != nil {
 			at.agent.log.Error().Err(err).Msg("an unwanted result stays in the journal")
 		}
 		at.settle()
@@ -87,8 +87,8 @@ func (at *attempt) withdraw(written protocol.HeldAttempt) protocol.HeldAttempt {
 	at.mu.Lock()
 	at.finish = nil
 	at.mu.Unlock()
-	at.files.Lock()
-	defer at.files.Unlock()
+	at.disk.Lock()
+	defer at.disk.Unlock()
 	if at.stored.Attempt != 0 {
 		written = at.stored
 	}
@@ -102,7 +102,7 @@ func (at *attempt) prepare(written protocol.HeldAttempt) error {
 		return err
 	}
 	f := e.Finish
-	if f.Output, f.OutputRef, err = at.agent.store(f.Output, protocol.InlineOutput); err != nil {
+	if err := at.upload(e, &f); err != nil {
 		return err
 	}
 	if f.Logs, f.LogsRef, err = at.agent.store(f.Logs, protocol.InlineDetail); err != nil {
@@ -120,8 +120,8 @@ func (at *attempt) prepare(written protocol.HeldAttempt) error {
 // read reads the entry, under the attempt's present number.
 func (at *attempt) read(written protocol.HeldAttempt) (shim.Entry, error) {
 	dir := at.agent.journal.dir
-	at.files.Lock()
-	defer at.files.Unlock()
+	at.disk.Lock()
+	defer at.disk.Unlock()
 	id := at.agent.table.key(at)
 	if id != written {
 		if err := shim.RenumberEntry(dir, written, id); err != nil {
@@ -129,14 +129,16 @@ func (at *attempt) read(written protocol.HeldAttempt) (shim.Entry, error) {
 		}
 	}
 	at.stored = id
-	return shim.ReadEntry(dir, id)
+	e, err := shim.ReadEntry(dir, id)
+	at.files = e.Files
+	return e, err
 }
 
 // moveEntry brings the file to the attempt's present number, so that a restart
 // does not offer it under the old one. Before it was read, read does that.
 func (at *attempt) moveEntry() {
-	at.files.Lock()
-	defer at.files.Unlock()
+	at.disk.Lock()
+	defer at.disk.Unlock()
 	id := at.agent.table.key(at)
 	if at.stored.Attempt == 0 || at.stored == id {
 		return

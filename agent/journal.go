@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -23,6 +24,9 @@ const (
 	journalBytes   = 10 << 30
 	// journalAge is when a result is of no use any more: no job lives longer.
 	journalAge = protocol.MaxPolicyTime
+	// orphanFiles is how old files without a result are when they are removed; no
+	// shim takes that long between a copy and the result that names it.
+	orphanFiles = 24 * time.Hour
 	// journalLook is how often the directory is measured.
 	journalLook = 10 * time.Second
 )
@@ -74,7 +78,44 @@ func (j *journal) load(now time.Time) ([]protocol.HeldAttempt, error) {
 	for i, d := range all {
 		out[i] = d.key
 	}
+	j.sweepFiles(out, now)
 	return out, nil
+}
+
+// discard removes a result that nobody wants, with its files.
+func (j *journal) discard(k protocol.HeldAttempt) error {
+	var files string
+	if found, err := os.ReadDir(shim.FilesDir(j.dir, "")); err == nil && len(found) > 0 {
+		e, _ := shim.ReadEntry(j.dir, k) // one that is damaged or gone has none that we know of
+		files = e.Files
+	}
+	return errors.Join(shim.RemoveEntry(j.dir, k), shim.RemoveFiles(j.dir, files))
+}
+
+// sweepFiles removes files of results that are not in the journal any more: what
+// was left when a process ended between the one and the other. Young ones may be of
+// a run that is just ending in its shim.
+func (j *journal) sweepFiles(keys []protocol.HeldAttempt, now time.Time) {
+	found, err := os.ReadDir(shim.FilesDir(j.dir, ""))
+	if err != nil || len(found) == 0 {
+		return
+	}
+	needed := make(map[string]bool)
+	for _, k := range keys {
+		if e, err := shim.ReadEntry(j.dir, k); err == nil {
+			needed[e.Files] = true
+		}
+	}
+	for _, f := range found {
+		info, err := f.Info()
+		if err != nil || needed[f.Name()] || now.Sub(info.ModTime()) < orphanFiles {
+			continue
+		}
+		j.log.Warn().Str("files", f.Name()).Msg("files of a result that is gone are removed")
+		if err := shim.RemoveFiles(j.dir, f.Name()); err != nil {
+			j.log.Error().Err(err).Msg("files of a result that is gone stay")
+		}
+	}
 }
 
 // full reports whether the journal is at its bound.

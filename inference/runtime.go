@@ -74,12 +74,16 @@ type Job struct {
 	Attempt  uint32          `json:"attempt"`
 	Input    json.RawMessage `json:"input"`
 	Deadline time.Time       `json:"deadline"` // zero: none
+	// Files is the directory for copies of what the job hands in; it need not
+	// exist. Empty: no files are taken. It belongs to whoever invokes.
+	Files string `json:"-"`
 }
 
 // Result is what a handler returned.
 type Result struct {
 	Output  json.RawMessage `json:"output"`
 	Metrics json.RawMessage `json:"metrics,omitempty"` // an object of at most protocol.MaxMetadata; nil: none
+	Files   []File          `json:"-"`                 // below Job.Files
 }
 
 // Phase is one measured part of a cold start (seed S2).
@@ -132,6 +136,7 @@ type Failure struct {
 	Details   map[string]any
 	Retryable bool
 	Partial   json.RawMessage
+	Files     []File // handed in until then, below Job.Files
 	// Crashed means that the instance is gone or must not be used again.
 	Crashed bool
 }

@@ -17,6 +17,13 @@ func (c *Coordinator) Handler() http.Handler {
 	mux.HandleFunc("POST "+protocol.PathRegister, serve(c.Register))
 	mux.HandleFunc("POST "+protocol.PathSync, serve(c.Sync))
 	mux.HandleFunc("POST "+protocol.PathReport, serve(c.Report))
+	mux.HandleFunc("POST "+protocol.PathOutputs, serve(c.GrantOutputs))
+	mux.HandleFunc("PUT "+protocol.PathOutputs+"/", func(w http.ResponseWriter, r *http.Request) {
+		sum := strings.TrimPrefix(r.URL.Path, protocol.PathOutputs+"/")
+		if err := c.PutBlob(r.Context(), sum, r.ContentLength, r.Body); err != nil {
+			refuse(w, err)
+		}
+	})
 	mux.HandleFunc("PUT "+protocol.PathBlob, func(w http.ResponseWriter, r *http.Request) {
 		sum := strings.TrimPrefix(r.URL.Path, protocol.PathBlob)
 		if err := c.PutBlob(r.Context(), sum, r.ContentLength, r.Body); err != nil {

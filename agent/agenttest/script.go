@@ -14,7 +14,8 @@ import (
 // script is a handler in POSIX sh for the runtime kind "command". What it does
 // with a job is a word in the input: gate waits until the test opens the gate,
 // crash kills the runtime, flood logs without end, orphan leaves a process in
-// another session, big streams and returns more than travels inline.
+// another session, big streams and returns more than travels inline, files hands
+// two files in.
 const script = `
 echo '{"type":"ready"}'
 while read -r line; do
@@ -28,6 +29,11 @@ while read -r line; do
   case "$line" in
     *gate*) echo waiting >&2; read -r x < "$DIR/gate" ;;
     *crash*) echo last words >&2; kill -9 $$ ;;
+  esac
+  case "$line" in
+    *files*)
+      out=$(echo "$line" | sed 's/.*"outputDir":"\([^"]*\)".*/\1/')
+      echo one > "$out/a.txt"; echo two > "$out/b.txt" ;;
   esac
   case "$line" in
     *big*) printf '{"type":"result","output":{"big":"%0100000d"}}\n' 7 ;;

@@ -18,6 +18,9 @@ type Entry struct {
 	Version int             `json:"version"`
 	Ended   protocol.Time   `json:"ended"` // wall clock of this host
 	Finish  protocol.Finish `json:"finish"`
+	// Files is the directory below FilesDir that has the files of Finish, each
+	// under its number; empty when there are none.
+	Files string `json:"files,omitempty"`
 }
 
 // Key names one attempt.
@@ -26,6 +29,36 @@ type Key = protocol.HeldAttempt
 // EntryPath is the file of an attempt's result in a journal directory.
 func EntryPath(journal string, k Key) string {
 	return filepath.Join(journal, k.Job.String()+"."+strconv.FormatUint(uint64(k.Attempt), 10)+".json")
+}
+
+// filesName is the directory of a journal that has the files of its entries.
+const filesName = "files"
+
+// FilesDir is where a journal keeps the files of a run.
+func FilesDir(journal, run string) string { return filepath.Join(journal, filesName, run) }
+
+// FilePath is the n-th file of an entry.
+func (e Entry) FilePath(journal string, n int) string {
+	return filepath.Join(FilesDir(journal, e.Files), strconv.Itoa(n))
+}
+
+// syncFiles makes the names of a run's files durable; their bytes are already.
+func syncFiles(journal, run string) error {
+	if run == "" {
+		return nil
+	}
+	return errors.Join(syncDir(FilesDir(journal, run)), syncDir(FilesDir(journal, "")))
+}
+
+// RemoveFiles drops the files of a run; missing ones are no error.
+func RemoveFiles(journal, run string) error {
+	if run == "" {
+		return nil
+	}
+	if err := os.RemoveAll(FilesDir(journal, run)); err != nil {
+		return fmt.Errorf("cannot drop the files of a result: %w", err)
+	}
+	return nil
 }
 
 // ParseEntryName reads the attempt that a journal file is named after.

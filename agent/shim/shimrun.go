@@ -73,6 +73,7 @@ func (s *server) execute(inst inference.Instance, r *shimRun) {
 		defer t.Stop()
 		job.Deadline = time.Now().Add(r.timeout)
 	}
+	job.Files = FilesDir(s.spec.Journal, r.id)
 	s.meter.Begin(r.id, inst.PIDs(), time.Now())
 	r.record.Start(time.Now())
 	s.wake()
@@ -124,8 +125,13 @@ func (s *server) conclude(r *shimRun, res inference.Result, err error) {
 	now := time.Now()
 	f, crashed := s.finish(r, res, err, cause)
 	released := err != nil && errors.Is(cause, inference.ErrDrain) && (f.Outcome != protocol.OutcomeFailed || crashed)
+	run := r.id
+	if released || len(f.Files) == 0 {
+		s.discardFiles(r)
+		run = ""
+	}
 	if !released {
-		s.journal(r, f, now)
+		s.journal(r, f, run, now)
 	}
 	s.mu.Lock()
 	r.ended, r.released, r.crashed = true, released, crashed
@@ -143,9 +149,25 @@ func (s *server) conclude(r *shimRun, res inference.Result, err error) {
 	}
 }
 
+// discardFiles drops what was taken of a run whose result has no files.
+func (s *server) discardFiles(r *shimRun) {
+	if err := RemoveFiles(s.spec.Journal, r.id); err != nil {
+		s.log.Error().Err(err).Str("job", r.job.ID).Msg("files that nobody needs stay in the journal")
+	}
+}
+
+// handedIn are the files of a run as its result names them.
+func handedIn(files []inference.File) []protocol.OutputFile {
+	var out []protocol.OutputFile
+	for _, f := range files {
+		out = append(out, protocol.OutputFile{Name: f.Name, Size: f.Size, SHA256: f.SHA256})
+	}
+	return out
+}
+
 // finish is the result document without what the record adds.
 func (s *server) finish(r *shimRun, res inference.Result, err error, cause error) (protocol.Finish, bool) {
-	f := protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: res.Output, Metrics: res.Metrics}
+	f := protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: res.Output, Metrics: res.Metrics, Files: handedIn(res.Files)}
 	var failure *inference.Failure
 	switch {
 	case err == nil && len(res.Output) > protocol.MaxOutput:
@@ -173,6 +195,7 @@ func (s *server) finish(r *shimRun, res inference.Result, err error, cause error
 	}
 	return protocol.Finish{
 		Outcome: protocol.OutcomeFailed, Error: failure.JobError(), Retryable: failure.Retryable, Partial: failure.Partial,
+		Files: handedIn(failure.Files),
 	}, failure.Crashed
 }
 
@@ -188,9 +211,12 @@ func (s *server) tail(r *shimRun, f *inference.Failure) []string {
 }
 
 // journal writes the result; it returns when it is durable.
-func (s *server) journal(r *shimRun, f protocol.Finish, now time.Time) {
+func (s *server) journal(r *shimRun, f protocol.Finish, files string, now time.Time) {
 	if err := r.record.fill(&f, now); err != nil {
-		f = protocol.Finish{Outcome: protocol.OutcomeFailed, Error: &protocol.JobError{Code: protocol.CodeOutputInvalid, Message: err.Error()}}
+		f = protocol.Finish{Files: f.Files, Outcome: protocol.OutcomeFailed, Error: &protocol.JobError{Code: protocol.CodeOutputInvalid, Message: err.Error()}}
+	}
+	if err := syncFiles(s.spec.Journal, files); err != nil {
+		s.log.Error().Err(err).Str("job", r.job.ID).Msg("files of a result are not durable yet")
 	}
 	pause := rewriteMin
 	for {
@@ -203,7 +229,7 @@ func (s *server) journal(r *shimRun, f protocol.Finish, now time.Time) {
 			return
 		}
 		f.Job, f.Attempt = id, attempt
-		if err = WriteEntry(s.spec.Journal, Entry{Ended: protocol.TimeOf(now), Finish: f}); err == nil {
+		if err = WriteEntry(s.spec.Journal, Entry{Ended: protocol.TimeOf(now), Finish: f, Files: files}); err == nil {
 			return
 		}
 		s.log.Error().Err(err).Str("job", job).Uint32("attempt", attempt).Msg("a result waits because it cannot be written")

@@ -144,6 +144,8 @@ func (in *Instance) jobMessage(m message) {
 		j.note(m)
 	case kindChunk:
 		j.emit(inference.Event{Type: inference.EventChunk, Chunk: m.value("data")})
+	case kindFile:
+		j.handIn(m.text("path"), m.text("name"))
 	case kindResult:
 		j.finish(outcome{output: m.value("output"), file: m.text("outputFile"), metrics: bytes.Clone(m.object("metrics", protocol.MaxMetadata))})
 	case kindError:

@@ -36,6 +36,7 @@ type jobMessage struct {
 	Input     json.RawMessage `json:"input"`
 	InputFile string          `json:"inputFile"`
 	Workdir   string          `json:"workdir"`
+	OutputDir string          `json:"outputDir"`
 }
 
 func (c *child) send(format string, args ...any) {
@@ -109,7 +110,7 @@ func (c *child) work(m jobMessage, stop <-chan struct{}) {
 	}
 	var what string
 	_ = json.Unmarshal(m.Input, &what)
-	if c.odd(what, m) {
+	if c.odd(what, m) || c.files(what, m) {
 		return
 	}
 	switch what {
@@ -193,5 +194,76 @@ func (c *child) odd(what string, m jobMessage) bool {
 	default:
 		return false
 	}
+	return true
+}
+
+// files hands in files, as it should and as it should not.
+func (c *child) files(what string, m jobMessage) bool {
+	name, ok := strings.CutPrefix(what, "file ")
+	if !ok {
+		return false
+	}
+	in := func(dir, name, content string) string {
+		path := dir + "/" + name
+		_ = os.WriteFile(path, []byte(content), 0o600)
+		return path
+	}
+	named := func(path, name string) { c.send(`{"type":"file","id":%q,"path":%q,"name":%q}`, m.ID, path, name) }
+	switch name {
+	case "good":
+		in(m.OutputDir, "b.txt", "two")
+		in(m.OutputDir, "a.txt", "one")
+		named(in(m.Workdir, "x.bin", "three"), "report.pdf")
+		named("x.bin", "again.bin")
+		named(in(m.OutputDir, "c.txt", "four"), "renamed.txt")
+	case "left out":
+		in(m.OutputDir, "kept", "kept")
+		_ = os.Symlink("/etc/passwd", m.OutputDir+"/passwd")
+		_ = os.Symlink("kept", m.OutputDir+"/inside")
+		_ = os.Mkdir(m.OutputDir+"/folder", 0o700)
+		_ = syscall.Mkfifo(m.OutputDir+"/fifo", 0o600)
+		in(m.OutputDir, ".hidden", "x")
+		in(m.OutputDir, "\xff", "x")
+	case "linked folder":
+		_ = os.Remove(m.OutputDir)
+		_ = os.Symlink("/etc", m.OutputDir)
+	case "many":
+		for i := range 300 {
+			in(m.OutputDir, fmt.Sprint(i), "x")
+		}
+	case "fail":
+		in(m.OutputDir, "partial.mp4", "frames")
+		named("nowhere", "")
+		c.send(`{"type":"error","id":%q,"code":"CUSTOM_CODE","message":"no","partial":{"n":1}}`, m.ID)
+		return true
+	case "escape":
+		named("../../../../../../etc/hostname", "h")
+	case "absolute":
+		named("/etc/hostname", "h")
+	case "link":
+		_ = os.Symlink("/etc/hostname", m.Workdir+"/link")
+		named("link", "h")
+	case "fifo":
+		_ = syscall.Mkfifo(m.Workdir+"/fifo", 0o600)
+		named("fifo", "h")
+	case "device":
+		named("/dev/zero", "h")
+	case "folder":
+		named("outputs", "h")
+	case "nothing":
+		named("nothing", "h")
+	case "dots":
+		named(in(m.Workdir, "x", "x"), "..")
+	case "path":
+		named(in(m.Workdir, "x", "x"), "a/b")
+	case "nul":
+		c.send(`{"type":"file","id":%q,"path":"x\u0000y","name":"h"}`, m.ID)
+	case "long":
+		named(in(m.Workdir, "x", "x"), strings.Repeat("x", 4096))
+	case "twice":
+		named(in(m.Workdir, "x", "x"), "h")
+		named("x", "h")
+	}
+	c.send(`{"type":"result","id":%q,"output":{"ok":true},"metrics":{"documentsGenerated":50}}`, m.ID)
 	return true
 }

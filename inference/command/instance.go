@@ -219,7 +219,7 @@ func (in *Instance) await(ctx context.Context, j *job) (inference.Result, error)
 		select {
 		case <-j.done:
 			in.proc.Settle(settleLimit)
-			return j.result()
+			return j.result(ctx)
 		case <-in.proc.Done():
 			return in.lost(j)
 		case <-ctx.Done():
@@ -239,7 +239,7 @@ func (in *Instance) lost(j *job) (inference.Result, error) {
 	<-in.done
 	select {
 	case <-j.done:
-		return j.result()
+		return j.result(context.Background())
 	default:
 	}
 	if in.isStopping() {
@@ -344,10 +344,10 @@ func (in *Instance) admit(spec inference.Job, sink inference.Sink) (*job, error)
 	}
 	in.taken++
 	dir := filepath.Join(in.spec.Dir, "jobs", strconv.Itoa(in.taken))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, outputsName), 0o700); err != nil {
 		return nil, noRoom("make job directory", err)
 	}
-	j := &job{id: spec.ID, dir: dir, sink: sink, done: make(chan struct{}), last: time.Now(), spoke: in.spoken}
+	j := &job{id: spec.ID, dir: dir, files: spec.Files, sink: sink, done: make(chan struct{}), last: time.Now(), spoke: in.spoken}
 	in.jobs[spec.ID] = j
 	state := protocol.SubstateWarmingUp
 	if in.spoken {
@@ -389,7 +389,8 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 		InputFile string          `json:"inputFile,omitempty"`
 		Deadline  protocol.Time   `json:"deadline,omitzero"`
 		Workdir   string          `json:"workdir"`
-	}{Type: "job", ID: spec.ID, Input: spec.Input, Workdir: dir}
+		OutputDir string          `json:"outputDir"`
+	}{Type: "job", ID: spec.ID, Input: spec.Input, Workdir: dir, OutputDir: filepath.Join(dir, outputsName)}
 	if len(m.Input) == 0 {
 		m.Input = json.RawMessage("null")
 	}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -18,10 +19,11 @@ const maxMetrics = 100
 
 // job is one running invocation.
 type job struct {
-	id   string
-	dir  string // its work directory, removed at the end
-	sink inference.Sink
-	done chan struct{} // closed with the outcome
+	id    string
+	dir   string // its work directory, removed at the end
+	files string // where copies of the files that it hands in go; empty: none are taken
+	sink  inference.Sink
+	done  chan struct{} // closed with the outcome
 
 	mu       sync.Mutex
 	closed   bool // no event any more
@@ -31,6 +33,7 @@ type job struct {
 	progress protocol.Progress
 	doomed   *inference.Failure // fails it when the child ends it
 	outcome  outcome
+	named    []namedFile // that the child handed in by message
 }
 
 // outcome is how the child said that a job ended.
@@ -150,18 +153,26 @@ func (j *job) metric(m message) {
 	}
 }
 
-// result is the outcome; the job is done.
-func (j *job) result() (inference.Result, error) {
+// result is the outcome; the job is done. What the child wrote is taken out of its
+// reach first.
+func (j *job) result(ctx context.Context) (inference.Result, error) {
 	j.mu.Lock()
-	o := j.outcome
+	o, named := j.outcome, j.named
 	j.mu.Unlock()
 	if o.err != nil {
-		return inference.Result{}, o.err
+		return inference.Result{}, j.withFiles(ctx, o.err, named)
 	}
 	if o.file != "" {
-		o.output, o.err = readOutput(j.dir, o.file)
+		j.finalizing()
+		if o.output, o.err = readOutput(j.dir, o.file); o.err != nil {
+			return inference.Result{}, o.err
+		}
 	}
-	return inference.Result{Output: o.output, Metrics: o.metrics}, o.err
+	files, err := j.takeFiles(ctx, named, true)
+	if err != nil {
+		return inference.Result{}, err
+	}
+	return inference.Result{Output: o.output, Metrics: o.metrics, Files: files}, nil
 }
 
 // readOutput reads an output file of the job's directory; os.Root keeps a link or

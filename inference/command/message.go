@@ -32,13 +32,14 @@ const (
 	kindChunk    kind = "chunk"
 	kindLog      kind = "log"
 	kindMetric   kind = "metric"
+	kindFile     kind = "file"
 	kindResult   kind = "result"
 	kindError    kind = "error"
 )
 
 func (k kind) known() bool {
 	switch k {
-	case kindHello, kindPhase, kindReady, kindProgress, kindChunk, kindLog, kindMetric, kindResult, kindError:
+	case kindHello, kindPhase, kindReady, kindProgress, kindChunk, kindLog, kindMetric, kindFile, kindResult, kindError:
 		return true
 	}
 	return false

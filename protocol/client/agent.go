@@ -86,6 +86,25 @@ func (c *Client) parseHint(hint string) (string, error) {
 	return addr, nil
 }
 
+// GrantOutputs asks any coordinator for leave to upload what an attempt made.
+func (c *Client) GrantOutputs(ctx context.Context, req protocol.GrantRequest) (protocol.GrantResponse, error) {
+	var out protocol.GrantResponse
+	err := c.call(ctx, request{method: http.MethodPost, path: protocol.PathOutputs, repeat: repeatSafe}, req, &out)
+	return out, err
+}
+
+// PutOutput stores exactly what was granted, at any coordinator.
+func (c *Client) PutOutput(ctx context.Context, g protocol.UploadGrant, r io.ReadSeeker) error {
+	resp, err := c.do(ctx, request{
+		method: http.MethodPut, path: protocol.PathOutputs + "/" + g.SHA256, stream: r, size: g.Size,
+		header: http.Header{protocol.HeaderGrant: {g.Token}},
+	})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // PutBlob stores size bytes of r under their hex SHA-256. It is repeated after
 // a failure only when r is an io.Seeker.
 func (c *Client) PutBlob(ctx context.Context, sha256hex string, size int64, r io.Reader) error {

@@ -50,6 +50,7 @@ class Job {
   constructor(message) {
     this.id = message.id;
     this.workdir = message.workdir;
+    this.outputDir = message.outputDir;
     this.deadline = message.deadline;
     this.input = message.inputFile ? JSON.parse(fs.readFileSync(message.inputFile, "utf8")) : message.input;
   }
@@ -79,6 +80,11 @@ class Job {
 
   metric(name, value) {
     send({ type: "metric", id: this.id, name, value });
+  }
+
+  /** Hand in a file of the job's workdir; it is taken when the job ends. */
+  file(filePath, name = path.basename(filePath)) {
+    send({ type: "file", id: this.id, path: filePath, name });
   }
 
   cancel() {

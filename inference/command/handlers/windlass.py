@@ -62,6 +62,7 @@ class Job:
         self._channel = channel
         self.id = message["id"]
         self.workdir = message.get("workdir")
+        self.output_dir = message.get("outputDir")
         self.deadline = message.get("deadline")
         self._stop = threading.Event()
         if "inputFile" in message:
@@ -94,6 +95,10 @@ class Job:
 
     def metric(self, name, value):
         self._channel.send(type="metric", id=self.id, name=name, value=value)
+
+    def file(self, path, name=None):
+        """Hand in a file of the job's workdir; it is taken when the job ends."""
+        self._channel.send(type="file", id=self.id, path=os.fspath(path), name=name or os.path.basename(path))
 
 
 def _finish(channel, job, output):
