@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"windlass/coordinator/blob"
+	"windlass/coordinator/output"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -28,26 +29,28 @@ type Body struct {
 
 // NewBody returns the body that tells how the run of an ended job ended: seed S0's
 // fields in S0's order, then those of Standard Webhooks. It depends on nothing but
-// the row, which does not change until the job is run again.
-func NewBody(row *state.Job) (*Body, error) {
+// the row, which does not change until the job is run again, and the cluster's
+// secret, which never does: the URLs of files are signed as a status shows them.
+func NewBody(row *state.Job, secret output.Secret) (*Body, error) {
 	out := row.Outcome
+	view := output.View{Secret: secret, Base: row.Extra.CallbackBase, NowMs: out.EndedMs, Inline: maxOutput}
 	w := jsonWriter{b: make([]byte, 0, 512)}
 	w.value("jobId", row.ID)
 	w.value("status", row.Status)
 	body := &Body{}
 	if row.Status == protocol.StatusCompleted {
-		switch {
-		case out.Output.Ref == nil && len(out.Output.Inline) > 0:
-			w.raw("output", out.Output.Inline)
-		case out.Output.Ref != nil && out.Output.Ref.Size <= maxOutput:
+		switch ref := out.Output.Ref; {
+		case ref != nil && ref.Size <= maxOutput && len(out.Files) == 0:
 			w.name("output")
 			body.output = out.Output
 			body.head, w.b = w.b, nil
-		case out.Output.Ref != nil:
-			w.value("outputUrl", row.Extra.CallbackBase+"/v2/jobs/"+row.ID.String()+"/output")
+		default:
+			if shown := view.Document(row); len(shown) > 0 {
+				w.raw("output", shown)
+			}
 		}
 	} else {
-		w.failure(out)
+		w.failure(out, view.Partial(row))
 	}
 	if out.StartedMs > 0 {
 		w.raw("executionTime", strconv.AppendFloat(nil, float64(max(out.EndedMs-out.StartedMs, 0))/1000, 'f', -1, 64))
@@ -165,7 +168,7 @@ func (w *jsonWriter) raw(name string, value []byte) {
 
 // failure is the error object of seed S2, and what there is of a result. What the
 // agent sent is JSON, or it is left out: a part must not spoil the whole.
-func (w *jsonWriter) failure(out *state.Outcome) {
+func (w *jsonWriter) failure(out *state.Outcome, partial json.RawMessage) {
 	if out.ErrCode != "" {
 		e := protocol.JobError{Code: out.ErrCode, Message: out.ErrMessage}
 		if json.Unmarshal(out.ErrDetails, &e.Details) != nil {
@@ -173,7 +176,7 @@ func (w *jsonWriter) failure(out *state.Outcome) {
 		}
 		w.value("error", &e)
 	}
-	if len(out.Partial) > 0 && json.Valid(out.Partial) {
-		w.raw("partialResults", out.Partial)
+	if len(partial) > 0 && json.Valid(partial) {
+		w.raw("partialResults", partial)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"windlass/coordinator/command"
+	"windlass/coordinator/output"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 )
@@ -20,7 +21,7 @@ import (
 // text is the whole body of a job's webhook.
 func (w *world) text(id protocol.JobID) string {
 	w.t.Helper()
-	body, err := NewBody(w.store.Job(id))
+	body, err := NewBody(w.store.Job(id), secret)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func TestGoldenBodies(t *testing.T) {
 	j := *w.store.Job(id)
 	out := *j.Outcome
 	out.EndedMs, j.Outcome, j.Cost = 1_700_000_000_000, &out, 750_000_000
-	body, err := NewBody(&j)
+	body, err := NewBody(&j, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +77,8 @@ func TestGoldenBodies(t *testing.T) {
 		t.Errorf("cancelled:\n got %s\nwant %s", got, want)
 	}
 }
+
+var secret = output.Secret{7} //nolint:gochecknoglobals // a constant
 
 // TestLargeOutputs: an output in the blob store is part of the body up to a bound,
 // and a URL above it.
@@ -87,7 +90,28 @@ func TestLargeOutputs(t *testing.T) {
 		t.Errorf("the output is not in the body of %d bytes", len(got))
 	}
 	id = w.completed("https://example.com/hook", w.stored(append(large, ' ')))
-	if got := w.text(id); !strings.Contains(got, `,"outputUrl":"https://windlass.example.com/v2/jobs/`+id.String()+`/output","executionTime"`) || len(got) > 1<<10 {
+	url := output.URL(secret, "https://windlass.example.com", w.store.Job(id), output.Whole, 0)
+	if got := w.text(id); !strings.Contains(got, `,"output":{"outputUrl":"`+url+`","size":"960KB","sizeBytes":983041,"format":"json"},"executionTime"`) {
+		t.Errorf("the body is %.2000s", got)
+	}
+}
+
+// TestFilesAreURLs: files are linked, by the same URLs as in a status.
+func TestFilesAreURLs(t *testing.T) {
+	w := newWorld(t)
+	files := func(f *command.Finish) {
+		f.Files = []*command.File{{Name: "report_abc123.pdf", Sha256: bytes.Repeat([]byte{1}, 32), Size: 2_516_582}}
+	}
+	id := w.completed("https://example.com/hook", &command.Payload{Inline: []byte(`{"pages":50}`)}, files)
+	url := output.URL(secret, "https://windlass.example.com", w.store.Job(id), 0, 0)
+	if got := w.text(id); !strings.Contains(got, `"output":{"pages":50,"outputUrl":"`+url+`","size":"2.4MB","sizeBytes":2516582,"format":"pdf","files":[`) {
+		t.Errorf("the body is %.2000s", got)
+	}
+	id = w.completed("https://example.com/hook", nil, files, func(f *command.Finish) {
+		f.Outcome, f.ErrorCode, f.Partial = "failed", "X", []byte(`{"processedFrames":1}`)
+	})
+	url = output.URL(secret, "https://windlass.example.com", w.store.Job(id), 0, 0)
+	if got := w.text(id); !strings.Contains(got, `"partialResults":{"processedFrames":1,"outputFiles":["`+url+`"]}`) {
 		t.Errorf("the body is %.2000s", got)
 	}
 }

@@ -232,7 +232,7 @@ func (t *term) attempt(ctx context.Context, row *state.Job, startedMs int64) (ou
 	if err != nil {
 		return outcome{}, err
 	}
-	body, err := NewBody(row)
+	body, err := NewBody(row, t.cfg.Store.View().Meta().Secret)
 	if err != nil {
 		return outcome{}, err
 	}
