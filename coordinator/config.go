@@ -70,9 +70,12 @@ type StateConfig struct {
 	MaxBytes protocol.Size `yaml:"maxBytes" json:"maxBytes"` // above it a submit is refused
 }
 
-// LimitsConfig overrides the limits of organisations.
+// LimitsConfig bounds what callers do. All coordinators have the same.
 type LimitsConfig struct {
-	Queue      int    `yaml:"queue" json:"queue,omitempty"`           // jobs that may wait; 0 is protocol.MaxQueueOrg
+	Queue      int    `yaml:"queue" json:"queue,omitempty"`           // jobs that may wait in an organisation that has no limit of its own; 0 is protocol.MaxQueueOrg
+	Status     int    `yaml:"status" json:"status"`                   // reads of jobs a minute for each key; 0 is no limit
+	Submit     int    `yaml:"submit" json:"submit"`                   // jobs that each key submits in a minute; 0 is no limit
+	Failures   int    `yaml:"failures" json:"failures"`               // keys that are not valid a minute from one address; 0 is no limit
 	UpgradeURL string `yaml:"upgradeUrl" json:"upgradeUrl,omitempty"` // where a limit is raised, as told to who meets it; empty is the organisation's own route
 }
 
@@ -95,6 +98,16 @@ const (
 
 	// defaultKeep is the 30 days that seed S2 promises for results.
 	defaultKeep = 30 * 24 * time.Hour
+
+	// defaultStatus is the 100 a minute of seed S2.
+	defaultStatus = 100
+
+	// defaultFailures is far above what programs with an old key send, and far
+	// below what guessing takes.
+	defaultFailures = 60
+
+	// maxRate is beyond what one coordinator answers.
+	maxRate = 100_000_000
 
 	// defaultAfter serves those who look for a result from memory, which is nearly
 	// all: a client polls until the end, and a person comes back within the hour.
@@ -124,6 +137,7 @@ func DefaultConfig() Config {
 		Blob:    defaultBlob(),
 		Archive: ArchiveConfig{After: protocol.Duration(defaultAfter), Count: defaultCount, Keep: protocol.Duration(defaultKeep)},
 		State:   StateConfig{MaxBytes: defaultStateBytes()},
+		Limits:  LimitsConfig{Status: defaultStatus, Failures: defaultFailures},
 		Log:     LogConfig{Level: "info"},
 	}
 }
@@ -202,6 +216,14 @@ func (c *Config) mistakes() []error {
 	if q := c.Limits.Queue; q < 0 || q > maxQueue {
 		bad("limits.queue is %d: set it to a number of jobs between 1 and %d, or remove it for %d", q, maxQueue, protocol.MaxQueueOrg)
 	}
+	rate := func(name string, n int) {
+		if n < 0 || n > maxRate {
+			bad("%s is %d: set it to a number a minute between 1 and %d, or 0 for no limit", name, n, maxRate)
+		}
+	}
+	rate("limits.status", c.Limits.Status)
+	rate("limits.submit", c.Limits.Submit)
+	rate("limits.failures", c.Limits.Failures)
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil {
 		bad("log.level is %q: set it to debug, info, warn or error", c.Log.Level)
 	}

@@ -77,6 +77,7 @@ type Coordinator struct {
 	admin   *operator
 	certs   *certificates
 	api     *api.Server
+	limits  *limits
 	fatal   chan error     // a storage error; nothing may be acknowledged after it
 	release []func() error // in reverse order of opening
 }
@@ -151,11 +152,14 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Log: log.With().Str("component", "broker").Logger(),
 	})
 	c.forward = forward.New(forward.Config{Cluster: c.node, Call: c.call, Write: c.broker.Write})
+	c.limits = &limits{c: c, own: auth.NewLimiter(c.cfg.Limits.Status, c.cfg.Limits.Submit)}
 	if c.port != nil {
 		c.forward.Register(c.port.Handle)
+		c.limits.serve(c.port)
 	}
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Archive: c.archive, Keys: c.keys,
+		Limits: c.limits, Failures: auth.NewFailures(c.cfg.Limits.Failures),
 		Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
 		Write: c.forward.Write, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
@@ -270,9 +274,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	work.Go(func() { c.blobs.run(ctx, c) })
 	work.Go(func() { c.states.run(ctx) })
 	work.Go(func() { ended <- c.followLeadership(ctx) })
-	work.Go(func() { ended <- c.serve(c.ln) })
+	work.Go(func() { ended <- c.serve(c.api.Serve, c.ln) })
 	if c.port != nil {
-		work.Go(func() { ended <- c.serve(c.port.API()) })
+		work.Go(func() { ended <- c.serve(c.api.ServePeers, c.port.API()) })
 	}
 	c.log.Info().Str("address", c.Addr().String()).Str("data", c.cfg.Data).Msg("coordinator serves")
 	var err error
@@ -296,8 +300,8 @@ func (c *Coordinator) cannotGoOn(err error) error {
 	return fmt.Errorf("cannot go on after a storage error: %w: nothing acknowledged is lost: free or repair the disk under %s, then start again", err, c.cfg.Data)
 }
 
-func (c *Coordinator) serve(ln net.Listener) error {
-	if err := c.api.Serve(ln); err != nil {
+func (c *Coordinator) serve(serve func(net.Listener) error, ln net.Listener) error {
+	if err := serve(ln); err != nil {
 		return fmt.Errorf("cannot serve API: %w", err)
 	}
 	return nil

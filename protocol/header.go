@@ -6,6 +6,8 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"
 	HeaderReplayed       = "Idempotent-Replayed"
 	HeaderLastEventID    = "Last-Event-ID"
+	HeaderRate           = "RateLimit"        // what is left (draft-ietf-httpapi-ratelimit-headers)
+	HeaderRatePolicy     = "RateLimit-Policy" // of how much
 	HeaderIndex          = "X-Windlass-Index" // applied raft index behind a stale read
 	HeaderAge            = "X-Windlass-Age"   // how old a stale read may be, in milliseconds
 	HeaderGrant          = "X-Windlass-Grant" // token of an upload

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
@@ -17,19 +18,25 @@ import (
 // has applied everything that was acknowledged.
 func (c *call) authenticate() error {
 	header := c.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)
-	who, verdict := c.s.deps.Keys.Authenticate(header, c.s.deps.Store.View(), c.s.deps.NowMs())
+	var verdict auth.Verdict
+	c.who, verdict = c.s.deps.Keys.Authenticate(header, c.s.deps.Store.View(), c.s.deps.NowMs())
+	if err := c.exhausted(verdict); err != nil {
+		return err
+	}
 	if verdict == auth.Unheard && !c.s.leads() {
 		ctx, cancel := c.context()
 		defer cancel()
 		if err := c.s.barrier(ctx); err != nil {
 			return err
 		}
-		who, verdict = c.s.deps.Keys.Authenticate(header, c.s.deps.Store.View(), c.s.deps.NowMs())
+		c.who, verdict = c.s.deps.Keys.Authenticate(header, c.s.deps.Store.View(), c.s.deps.NowMs())
 	}
 	if verdict != auth.Valid {
+		if !c.relayed {
+			c.s.deps.Failures.Count(c.address(), time.Now())
+		}
 		return protocol.NewError(protocol.CodeUnauthorized, "An API key is required: send the header Authorization: Bearer YOUR_API_KEY")
 	}
-	c.who = who
 	return nil
 }
 

@@ -163,11 +163,20 @@ func (c *call) baseURL() string {
 	if u := c.s.deps.PublicURL(); u != "" {
 		return strings.TrimSuffix(u, "/")
 	}
-	scheme := "http://"
-	if c.ctx.IsTLS() {
-		scheme = "https://"
+	return c.scheme() + "://" + string(c.ctx.Host())
+}
+
+// scheme is that of the client's connection, wherever it ends.
+func (c *call) scheme() string {
+	if c.relayed {
+		if given := c.header(fasthttp.HeaderXForwardedProto); given != "" {
+			return given
+		}
 	}
-	return scheme + string(c.ctx.Host())
+	if c.ctx.IsTLS() {
+		return "https"
+	}
+	return "http"
 }
 
 // unread reports whether bytes of the body may still be on the connection, so

@@ -37,6 +37,8 @@ type Deps struct {
 	// others.
 	MissingBlobs func() int64
 	Keys         *auth.Keys
+	Limits       Limits
+	Failures     *auth.Failures
 	// Cluster finds the leader for what this node cannot answer.
 	Cluster Cluster
 	// Broker returns the broker of this node's leadership, or NO_LEADER.

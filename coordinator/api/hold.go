@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"windlass/protocol"
 )
 
 // A held request is one that waits for something to happen: an agent's sync, a
@@ -73,6 +75,8 @@ func (h *held) abandon(s *Server) {
 func (c *call) hold(fn func(ctx context.Context) reply) error {
 	h := &held{answer: make(chan reply, 1), conn: make(chan net.Conn, 1)}
 	// What the goroutine keeps must be as little as possible: not the call.
+	label := c.label
+	c.label = nil // the answer has it
 	s, id, route, last, start := c.s, c.id, c.route, c.ctx.Request.Header.ConnectionClose() || c.unread(), time.Now()
 	if s.held.Add(1) > maxHeld {
 		s.held.Add(-1)
@@ -81,6 +85,7 @@ func (c *call) hold(fn func(ctx context.Context) reply) error {
 	c.held = true
 	started := s.enter(func() {
 		r := s.guardHeld(route.operation, id, fn)
+		r.header = append(r.header, label...)
 		s.held.Add(-1)
 		s.metrics.observe(route, r.status, time.Since(start))
 		if h.left.CompareAndSwap(false, true) {
@@ -227,7 +232,7 @@ func (p *prefixed) Read(b []byte) (int, error) {
 func (c *call) linger() {
 	resp := &c.ctx.Response
 	r := reply{status: resp.StatusCode(), body: append([]byte(nil), resp.Body()...), kind: string(resp.Header.ContentType())}
-	for _, name := range []string{fasthttp.HeaderRetryAfter, fasthttp.HeaderAllow, fasthttp.HeaderWWWAuthenticate} {
+	for _, name := range []string{fasthttp.HeaderRetryAfter, fasthttp.HeaderAllow, fasthttp.HeaderWWWAuthenticate, protocol.HeaderRate, protocol.HeaderRatePolicy} {
 		if v := resp.Header.Peek(name); len(v) > 0 {
 			r.header = append(r.header, [2]string{name, string(v)})
 		}

@@ -139,7 +139,7 @@ func (l *lines) dial(ctx context.Context, leader Leader) (net.Conn, error) {
 		return l.s.deps.Cluster.Dial(ctx, leader)
 	}
 	near, far := net.Pipe()
-	if !l.s.enter(func() { l.s.handBack(far) }) {
+	if !l.s.enter(func() { l.s.handBack(relaying{far}) }) {
 		return nil, net.ErrClosed
 	}
 	return near, nil

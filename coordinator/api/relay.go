@@ -49,7 +49,7 @@ func answerHeaders() []string {
 // readRelay notes that another coordinator relays the request.
 func (c *call) readRelay() {
 	raw := c.ctx.Request.Header.Peek(protocol.HeaderRelay)
-	if len(raw) == 0 {
+	if len(raw) == 0 || !fromPeer(c.ctx.Conn()) {
 		return
 	}
 	c.relayed = true
@@ -80,6 +80,7 @@ func (c *call) outgoing(path string) *outgoing {
 		}
 	}
 	b.WriteString(protocol.HeaderRequestID + ": " + c.id + "\r\n")
+	b.WriteString(fasthttp.HeaderXForwardedProto + ": " + c.scheme() + "\r\n")
 	if string(h.Method()) != fasthttp.MethodGet {
 		b.WriteString(fasthttp.HeaderContentLength + ": " + strconv.Itoa(len(c.raw)) + "\r\n")
 	}

@@ -32,7 +32,7 @@ func (b *behind) Turn(context.Context, bool) (Leader, error) {
 	return Leader{Address: "leader"}, nil
 }
 
-func (b *behind) Dial(context.Context, Leader) (net.Conn, error) { return b.leader.ln.Dial() }
+func (b *behind) Dial(context.Context, Leader) (net.Conn, error) { return b.leader.peers.Dial() }
 
 // pair returns a follower and its leader, whose states differ: what the follower
 // answers about live jobs is the leader's.
@@ -111,7 +111,7 @@ func TestNothingIsRelayedTwice(t *testing.T) {
 	w, leader, c := pair(t)
 	id := leader.submit("ep", `{"input": {}}`)
 	for _, p := range []string{"/v2/jobs/" + id.String() + "/status", "/v2/jobs", "/v2/jobs/" + id.String() + "/status/stream"} {
-		if a := w.get(p, protocol.HeaderRelay, "5"); a.status != http.StatusServiceUnavailable || a.fault(t).Code != protocol.CodeNoLeader {
+		if a := w.relayed(p, "5"); a.status != http.StatusServiceUnavailable || a.fault(t).Code != protocol.CodeNoLeader {
 			t.Errorf("%s: %d %s", p, a.status, a.body)
 		}
 	}
@@ -127,7 +127,7 @@ func TestTheWaitThatPassedElsewhereCounts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	done := make(chan answer, 1)
-	go func() { done <- w.get("/v2/jobs/"+id.String()+"/status?wait=60s", protocol.HeaderRelay, "60000") }()
+	go func() { done <- w.relayed("/v2/jobs/"+id.String()+"/status?wait=60s", "60000") }()
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -149,4 +149,12 @@ func TestABrokenLineIsReplaced(t *testing.T) {
 	if a := w.get(path); a.status != http.StatusOK || idle != 1 {
 		t.Errorf("%d %s, %d lines were idle", a.status, a.body, idle)
 	}
+}
+
+// relayed asks as another coordinator does that relays a request.
+func (w *world) relayed(path, waited string) answer {
+	w.t.Helper()
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return w.peers.Dial() }}
+	defer transport.CloseIdleConnections()
+	return w.via(&http.Client{Transport: transport}, "GET", path, "", protocol.HeaderRelay, waited)
 }

@@ -7,15 +7,6 @@ import (
 	"windlass/protocol"
 )
 
-// rateClass names the bucket that a request counts against (DESIGN 4).
-type rateClass uint8
-
-const (
-	rateNone   rateClass = iota
-	rateStatus           // 100 a minute for each key; a batch or a stream counts once
-	rateSubmit
-)
-
 // open marks the routes that answer without a key. There are three, and a test
 // names them.
 const open auth.Permission = ""

@@ -108,6 +108,10 @@ func New(deps Deps) (*Server, error) {
 // Serve answers requests on ln until Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error { return s.fast.Serve(ln) }
 
+// ServePeers is Serve for connections from other coordinators, which relay
+// requests over them.
+func (s *Server) ServePeers(ln net.Listener) error { return s.fast.Serve(peerListener{ln}) }
+
 // Shutdown stops accepting, ends held requests and streams, and waits for the
 // handlers and for every goroutine of the server, or for ctx. After cutTime it
 // closes what peers still keep open.
@@ -237,6 +241,9 @@ func (s *Server) dispatch(c *call) error {
 		return protocol.NewError(protocol.CodeNotFound, "There is no such path; the API is described in docs/openapi.yaml")
 	}
 	if err := c.authorise(); err != nil {
+		return err
+	}
+	if err := c.admit(); err != nil {
 		return err
 	}
 	if err := c.readConsistency(); err != nil {

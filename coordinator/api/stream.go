@@ -35,6 +35,7 @@ type stream struct {
 	job  protocol.JobID
 	id   string         // of the request
 	base string         // of URLs, without /v2
+	rate string         // header lines
 	head []byte         // of the request to a leader
 	seen board.Revision // of the newest id that the reader has
 }
@@ -45,6 +46,9 @@ func (s *Server) streamJob(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
 	st := &stream{s: s, id: c.id, base: c.baseURL()}
+	for _, h := range c.label {
+		st.rate += "\r\n" + h[0] + ": " + h[1]
+	}
 	st.seen, _ = c.lastEvent()
 	row, err := c.job(ctx)
 	var src *source
@@ -114,7 +118,7 @@ func (st *stream) drop(src *source) {
 // run writes events until the job has ended, the reader is too slow or gone, no
 // leader is found, or the server stops. src is a leader's stream that is open.
 func (st *stream) run(src *source) {
-	if write(st.conn, []byte(streamHeader+st.id+"\r\n\r\nretry: 2000\n\n")) != nil {
+	if write(st.conn, []byte(streamHeader+st.id+st.rate+"\r\n\r\nretry: 2000\n\n")) != nil {
 		st.drop(src)
 		return
 	}

@@ -40,9 +40,11 @@ type world struct {
 	archive *archive.Archive
 	log     *testLog
 	ln      *fasthttputil.InmemoryListener
+	peers   *fasthttputil.InmemoryListener // where other coordinators relay requests to
 	http    *http.Client
 
 	mu     sync.Mutex
+	limits *auth.Limiter   // nil: no key is limited
 	leader *protocol.Error // what the broker of a follower answers
 	logged bytes.Buffer
 }
@@ -122,7 +124,7 @@ func (w *world) Write(p []byte) (int, error) {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener()}
+	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener(), peers: fasthttputil.NewInmemoryListener()}
 	w.log = &testLog{fsm: fsm.New(w.store)}
 	w.board = board.New(board.Config{Job: w.store.Job, NowMs: nowMs})
 	w.broker = broker.New(broker.Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
@@ -138,7 +140,8 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.server, err = New(Deps{
-		Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys, Broker: w.lead, Cluster: standing{w: w},
+		Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys,
+		Limits: w, Failures: auth.NewFailures(0), Broker: w.lead, Cluster: standing{w: w},
 		Write:   w.write,
 		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
@@ -152,6 +155,7 @@ func newWorld(t testing.TB) *world {
 	work.Go(func() { w.board.Run(ctx, w.store) })
 	work.Go(func() { _ = w.broker.Run(ctx) })
 	work.Go(func() { _ = w.server.Serve(w.ln) })
+	work.Go(func() { _ = w.server.ServePeers(w.peers) })
 	<-w.broker.Ready()
 	transport := &http.Transport{
 		DialContext:         func(context.Context, string, string) (net.Conn, error) { return w.ln.Dial() },
@@ -179,6 +183,16 @@ func (w *world) lead() (Broker, *protocol.Error) {
 		return nil, w.leader
 	}
 	return w.broker, nil
+}
+
+// Take implements Limits.
+func (w *world) Take(_ context.Context, key protocol.KeyID, class auth.Class) auth.Quota {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.limits == nil {
+		return auth.Quota{}
+	}
+	return w.limits.Take(key, class, time.Now())
 }
 
 func (w *world) write(ctx context.Context, c *command.Command) (command.Result, error) {
@@ -212,6 +226,12 @@ func (a answer) fault(t testing.TB) protocol.Error {
 
 func (w *world) do(method, path, body string, header ...string) answer {
 	w.t.Helper()
+	return w.via(w.http, method, path, body, header...)
+}
+
+// via sends a request over a client's connections.
+func (w *world) via(client *http.Client, method, path, body string, header ...string) answer {
+	w.t.Helper()
 	req, err := http.NewRequest(method, "http://windlass.test"+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
@@ -220,7 +240,7 @@ func (w *world) do(method, path, body string, header ...string) answer {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := w.http.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}
