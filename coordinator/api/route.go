@@ -102,3 +102,19 @@ func (s *Server) routes() []*route {
 		{"PUT", protocol.PathBlob + "{sha}", "putBlob", auth.AgentsManage, rateNone, protocol.MaxOutput, blobTime, s.putBlob},
 	}
 }
+
+// Route is one line of the API, for those that hold something against all of it.
+type Route struct {
+	Method, Pattern, Operation string
+	// Permission is what a key needs; "" is none and no key, "*" any key.
+	Permission auth.Permission
+}
+
+// Routes returns the whole API.
+func Routes() []Route {
+	var out []Route
+	for _, r := range (&Server{}).routes() {
+		out = append(out, Route{r.method, r.pattern, r.operation, r.permission})
+	}
+	return out
+}

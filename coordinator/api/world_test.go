@@ -169,6 +169,7 @@ func newWorld(t testing.TB) *world {
 		if err := w.server.Shutdown(stop); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
+		w.peers.Close() // a server that was told to stop before it accepted does not hear it
 		cancel()
 		work.Wait()
 		blobs.Close()

@@ -61,6 +61,12 @@ type Node struct {
 // and all follow it.
 func StartPeers(t testing.TB, n int) *Peers {
 	t.Helper()
+	return StartPeersWith(t, n, func(*coordinator.Config) {})
+}
+
+// StartPeersWith is StartPeers with a change to every configuration.
+func StartPeersWith(t testing.TB, n int, change func(*coordinator.Config)) *Peers {
+	t.Helper()
 	p := &Peers{t: t}
 	hosts := freeHosts(t, 2*n)
 	var urls []string
@@ -69,6 +75,7 @@ func StartPeers(t testing.TB, n int) *Peers {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 		cfg.HTTP.Listen, cfg.Peer.Listen = hosts[i], hosts[n+i]
 		cfg.Join, cfg.Expect = hosts[n:], n
+		change(&cfg)
 		node := &Node{t: t, cfg: cfg, URL: "http://" + hosts[i]}
 		node.Client = newClient(t, 1, node.URL)
 		p.Nodes, urls = append(p.Nodes, node), append(urls, node.URL)

@@ -99,8 +99,14 @@ type run struct {
 // startWorker registers a worker and keeps it talking until the test ends.
 func startWorker(t *testing.T, p *Peers) *worker {
 	t.Helper()
+	return startWorkerOf(t, p, newClient(t, 0, p.URLs()...))
+}
+
+// startWorkerOf is startWorker with a client of its own.
+func startWorkerOf(t *testing.T, p *Peers, c *client.Client) *worker {
+	t.Helper()
 	w := &worker{
-		t: t, client: newClient(t, 0, p.URLs()...), runs: make(map[protocol.HeldAttempt]*run),
+		t: t, client: c, runs: make(map[protocol.HeldAttempt]*run),
 		id: protocol.NewAgentID(time.Now()), life: protocol.NewIncarnation(time.Now()),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
