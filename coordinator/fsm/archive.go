@@ -122,7 +122,7 @@ func (s *step) recall(c *command.Recall) command.Result {
 
 // EncodeJob returns a row as snapshots and archive segments hold it.
 func EncodeJob(j *state.Job) []byte {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(jobRecord(j))
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(new(scratch).jobRecord(j))
 	if err != nil {
 		panic("fsm: cannot encode a job: " + err.Error()) // its texts were checked when they came in
 	}

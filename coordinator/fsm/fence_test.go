@@ -124,8 +124,8 @@ func TestFenceKeepsTheRest(t *testing.T) {
 // equalJobs compares what a snapshot keeps of two rows.
 func equalJobs(a, b *state.Job) bool {
 	x, y := recordWriter{to: new(bytes.Buffer)}, recordWriter{to: new(bytes.Buffer)}
-	x.record(typeJob, jobRecord(a))
-	y.record(typeJob, jobRecord(b))
+	x.record(typeJob, x.rows.jobRecord(a))
+	y.record(typeJob, y.rows.jobRecord(b))
 	return bytes.Equal(x.buf, y.buf)
 }
 

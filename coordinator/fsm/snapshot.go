@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/hashicorp/raft"
 	"github.com/klauspost/compress/zstd"
@@ -123,10 +124,17 @@ func write(sink io.Writer, fill func(*recordWriter)) error {
 
 // recordWriter frames records; after an error it does nothing.
 type recordWriter struct {
-	to  io.Writer
-	buf []byte
-	err error
+	to   io.Writer
+	rows scratch
+	buf  []byte
+	turn int // bytes since others were let run
+	err  error
 }
+
+// turnBytes is how many bytes of records are written before others run: some
+// 50 us. Who only computes keeps a processor for 10 ms, and a batch that became
+// ready meanwhile waits for that long, several times on its way.
+const turnBytes = 16 << 10
 
 func (w *recordWriter) view(v *state.View) {
 	var count TrailerRecord
@@ -149,7 +157,7 @@ func (w *recordWriter) view(v *state.View) {
 	}
 	v.Keys(func(k *state.Key) bool {
 		count.Keys++
-		return w.record(typeKey, keyRecord(k))
+		return w.record(typeKey, w.rows.keyRecord(k))
 	})
 	for _, s := range v.AllSecrets() {
 		count.Secrets++
@@ -165,7 +173,7 @@ func (w *recordWriter) view(v *state.View) {
 	})
 	v.Jobs(protocol.JobID{}, false, func(j *state.Job) bool {
 		count.Jobs++
-		return w.record(typeJob, jobRecord(j))
+		return w.record(typeJob, w.rows.jobRecord(j))
 	})
 	w.record(typeTrailer, &count)
 }
@@ -179,6 +187,10 @@ func (w *recordWriter) record(kind byte, m proto.Message) bool {
 	w.frame(kind, options.Size(m))
 	if w.buf, w.err = options.MarshalAppend(w.buf, m); w.err == nil {
 		_, w.err = w.to.Write(w.buf)
+	}
+	if w.turn += len(w.buf); w.turn >= turnBytes {
+		w.turn = 0
+		runtime.Gosched()
 	}
 	return w.err == nil
 }
