@@ -22,7 +22,9 @@ type options struct {
 	rate    int
 	seconds time.Duration
 	depth   int64
+	cpu     int
 	dir     string
+	level   string // of the coordinators' logs; "": warn
 	out     io.Writer
 }
 
@@ -45,6 +47,7 @@ func Command() *cobra.Command {
 	f.IntVar(&o.rate, "rate", 200, "latency: jobs per second offered")
 	f.DurationVar(&o.seconds, "time", 5*time.Second, "how long to load")
 	f.Int64Var(&o.depth, "depth", 1_000_000, "fill: jobs that wait")
+	f.IntVar(&o.cpu, "cpu", 70, "steady: percent of the machine's processors to keep busy")
 	f.StringVar(&o.dir, "dir", "", "where data directories go (default: the system's temporary folder)")
 	root.AddCommand(
 		o.measurement("submit", "Submits per second without agents", runSubmit),
@@ -53,6 +56,7 @@ func Command() *cobra.Command {
 		o.measurement("fill", "Cost per job behind a short and a long queue, and memory per queued job", runFill),
 		o.measurement("idle", "What parked polls cost (--agents)", runIdle),
 		o.measurement("failover", "What a fleet of --agents that each hold a job does when the leader is killed (three coordinators)", runFailover),
+		o.measurement("steady", "How often leadership moves while the machine is busy (three coordinators, --cpu, --time)", runSteady),
 		fleetCommand(), swarmCommand(),
 	)
 	return root

@@ -18,6 +18,13 @@ func (s *samples) add(ns ...int64) {
 	s.mu.Unlock()
 }
 
+// clear empties it.
+func (s *samples) clear() {
+	s.mu.Lock()
+	s.ns = nil
+	s.mu.Unlock()
+}
+
 func (s *samples) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

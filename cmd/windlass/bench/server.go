@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +68,7 @@ func startServer(ctx context.Context, o options, env ...string) (*server, error)
 		return nil, fmt.Errorf("cannot write key: %w", err)
 	}
 	for i := range s.nodes {
-		if err := s.startNode(ctx, i, keyFile, env); err != nil {
+		if err := s.startNode(ctx, i, keyFile, cmp.Or(o.level, "warn"), env); err != nil {
 			s.stop()
 			return nil, err
 		}
@@ -79,10 +80,10 @@ func startServer(ctx context.Context, o options, env ...string) (*server, error)
 	return s, s.createEndpoint()
 }
 
-func (s *server) startNode(ctx context.Context, i int, keyFile string, env []string) error {
+func (s *server) startNode(ctx context.Context, i int, keyFile, level string, env []string) error {
 	n, config := s.nodes[i], filepath.Join(s.dir, fmt.Sprintf("config%d.yaml", i))
-	text := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlimits: {queue: 2000000}\nlog: {level: warn}\n",
-		filepath.Join(s.dir, fmt.Sprintf("data%d", i)), n.api, n.peer, keyFile)
+	text := fmt.Sprintf("data: %s\nhttp: {listen: %q}\npeer: {listen: %q}\nbootstrapKeyFile: %s\nlimits: {queue: 2000000}\nlog: {level: %s}\n",
+		filepath.Join(s.dir, fmt.Sprintf("data%d", i)), n.api, n.peer, keyFile, level)
 	if len(s.nodes) > 1 {
 		text += fmt.Sprintf("expect: %d\njoin: [", len(s.nodes))
 		for _, other := range s.nodes {
