@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"windlass/protocol/netguard"
 )
 
 // Config is the agent's configuration file (DESIGN 7).
@@ -43,6 +45,9 @@ type RuntimesConfig struct {
 type AllowRule struct {
 	Kind     string   `yaml:"kind" json:"kind"`
 	Commands []string `yaml:"commands" json:"commands,omitempty"`
+	// Networks are open, beside the public ones, to what a built-in handler reads
+	// for a job by address; prefixes such as 10.1.0.0/16.
+	Networks []string `yaml:"networks" json:"networks,omitempty"`
 }
 
 // HTTPConfig is where /metrics and /healthz listen; "off" is nowhere.
@@ -105,6 +110,9 @@ func (c *Config) Validate() error {
 		if r.Kind == "" {
 			bad("runtimes.allow[%d].kind is empty: name a runtime kind such as builtin or command", i)
 		}
+		if _, err := netguard.ParseNetworks(r.Networks); err != nil {
+			bad("runtimes.allow[%d].networks: %w", i, err)
+		}
 		for _, p := range r.Commands {
 			if !filepath.IsAbs(p) {
 				bad("runtimes.allow[%d].commands has %q: write an absolute path", i, p)
@@ -117,6 +125,17 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// networks returns those that are open to runtimes of a kind.
+func (c *Config) networks(kind string) []string {
+	var out []string
+	for _, r := range c.Runtimes.Allow {
+		if r.Kind == kind {
+			out = append(out, r.Networks...)
+		}
+	}
+	return out
 }
 
 // permit says why a runtime may not be started here; nil if it may.

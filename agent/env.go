@@ -27,6 +27,7 @@ func (a *Agent) spec(doc protocol.Endpoint) (inference.Spec, error) {
 	return inference.Spec{
 		Endpoint: protocol.EndpointName(doc.Org, doc.ID), Revision: doc.Revision, Runtime: doc.Runtime, Concurrency: max(1, doc.Concurrency),
 		Env: env, Executable: a.deps.Executable, StartLimit: doc.Timeouts.Start.Std(), StallLimit: doc.Timeouts.Stall.Std(),
+		Networks: a.cfg.networks(doc.Runtime.Kind),
 	}, nil
 }
 

@@ -58,6 +58,9 @@ type Spec struct {
 	StartLimit  time.Duration        `json:"startLimit"`  // silence allowed while starting; signs of life restart it
 	StallLimit  time.Duration        `json:"stallLimit"`  // silence allowed during a job; 0 is unlimited
 	GPUs        []string             `json:"gpus,omitempty"`
+	// Networks are those that the agent's operator opens beside the public ones to
+	// what a runtime reads for a job by address; prefixes such as 10.1.0.0/16.
+	Networks []string `json:"networks,omitempty"`
 }
 
 // Info describes an instance.

@@ -12,6 +12,7 @@ const (
 	EndpointStory    = "ep_story"
 	EndpointDocument = "ep_document_gen" // the name in seed S0
 	EndpointEcho     = "ep_echo"
+	EndpointImages   = "ep_image_processor" // the name in seed S0
 )
 
 // sampleConcurrency is how many jobs a sample's child runs at once: two keep a
@@ -47,6 +48,19 @@ func SampleEndpoints() []protocol.Endpoint {
 				"seed": {"type": "integer", "default": 0}
 			}
 		}`, maxPages)),
+		sample(EndpointImages, HandlerImages, sampleConcurrency, fmt.Sprintf(`{
+			"type": "object",
+			"required": ["images"],
+			"properties": {
+				"images": {"type": "array", "minItems": 1, "maxItems": %d, "items": {"type": "string", "minLength": 1}, "description": "addresses, or data URIs such as data:image/png;base64,..."},
+				"operations": {"type": "array", "minItems": 1, "items": {"enum": ["resize", "enhance", "watermark"]}, "default": ["resize"]},
+				"output_format": {"enum": ["webp", "png", "jpeg", "jpg"], "description": "as it came when left out; webp is lossless"},
+				"width": {"type": "integer", "minimum": 1, "maximum": %[2]d, "default": %[3]d},
+				"height": {"type": "integer", "minimum": 1, "maximum": %[2]d, "default": %[3]d},
+				"quality": {"type": "integer", "minimum": 1, "maximum": 100, "default": %[4]d, "description": "of jpeg"},
+				"watermark": {"type": "string", "maxLength": %[5]d, "default": %[6]q}
+			}
+		}`, maxImages, maxImageSide, defaultSide, defaultQuality, maxMarkText, defaultMarkText)),
 		sample(EndpointEcho, HandlerEcho, echoConcurrency, fmt.Sprintf(`{
 			"properties": {
 				"sleep": {"type": "number", "minimum": 0, "maximum": %d, "description": "seconds to wait before the answer"},

@@ -17,15 +17,19 @@ func TestSampleSchemas(t *testing.T) {
 			`{"prompt":"Generate","format":"pdf","citations":true,"sections":["introduction","impacts"]}`,
 			`{"prompt":"Create","pages":50,"include_financials":true,"industry":"artificial_intelligence"}`,
 		},
+		builtin.EndpointImages: {
+			`{"images":["https://example.com/image1.jpg","https://example.com/image2.jpg"],"operations":["resize","enhance","watermark"],"output_format":"webp"}`,
+		},
 		builtin.EndpointEcho: {`{}`, `{"x":1,"sleep":0.5,"fail":true}`, `{"fail":{"code":"X","message":"y","retryable":true}}`},
 	}
 	bad := map[string][]string{
 		builtin.EndpointStory:    {`{}`, `{"prompt":1}`, `{"prompt":"a","count":-1}`},
 		builtin.EndpointDocument: {`{}`, `{"prompt":"a","pages":-5}`, `{"prompt":"a","sections":[]}`},
+		builtin.EndpointImages:   {`{}`, `{"images":[]}`, `{"images":["a"],"operations":["rotate"]}`},
 		builtin.EndpointEcho:     {`{"sleep":-1}`, `{"fail":"yes"}`},
 	}
 	endpoints := builtin.SampleEndpoints()
-	if len(endpoints) != 3 {
+	if len(endpoints) != len(good) {
 		t.Fatalf("%d endpoints", len(endpoints))
 	}
 	for _, e := range endpoints {

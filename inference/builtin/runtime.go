@@ -28,9 +28,12 @@ const (
 	HandlerStory    = "story"    // see SampleEndpoints
 	HandlerDocument = "document" // see SampleEndpoints
 	HandlerEcho     = "echo"     // see SampleEndpoints
+	HandlerImages   = "images"   // see SampleEndpoints
 )
 
-func handlerNames() []string { return []string{HandlerStory, HandlerDocument, HandlerEcho} }
+func handlerNames() []string {
+	return []string{HandlerStory, HandlerDocument, HandlerEcho, HandlerImages}
+}
 
 // Runtime starts handlers. It holds no state.
 type Runtime struct {
@@ -89,6 +92,9 @@ func childArgs(spec inference.Spec) ([]string, error) {
 			return nil, refused(fmt.Sprintf("runtime.model %q is no absolute path; name the GGUF file as it lies on the agent", model))
 		}
 		args = append(args, "--model", model)
+	}
+	for _, network := range spec.Networks {
+		args = append(args, "--fetch-allow", network)
 	}
 	return args, nil
 }

@@ -65,9 +65,11 @@ type handler interface {
 func Main(args []string, in io.Reader, out, talk io.Writer) int {
 	flags := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
 	flags.SetOutput(talk)
-	name := flags.String("handler", "", "story, document or echo")
+	name := flags.String("handler", "", strings.Join(handlerNames(), ", "))
 	model := flags.String("model", "", "a GGUF file instead of the embedded model")
 	slots := flags.Int("slots", 1, "jobs at once")
+	var allow networks
+	flags.Var(&allow, "fetch-allow", "a network beside the public ones that images may be read from")
 	if flags.Parse(args) != nil {
 		return exitUsage
 	}
@@ -77,7 +79,9 @@ func Main(args []string, in io.Reader, out, talk io.Writer) int {
 		ctx: ctx, channel: &channel{out: out, broken: cancel},
 		jobs: map[string]context.CancelCauseFunc{},
 	}
-	if err := s.load(*name, *model, max(*slots, 1)); err != nil {
+	if *name == HandlerImages {
+		s.serveImages(allow.rule(), max(*slots, 1))
+	} else if err := s.load(*name, *model, max(*slots, 1)); err != nil {
 		_, _ = fmt.Fprintln(talk, err)
 		return exitRefused
 	}
@@ -232,7 +236,7 @@ func (s *server) invoke(ctx context.Context, r request) (json.RawMessage, error)
 		}
 		input = data
 	}
-	return s.handler.run(ctx, input, &teller{id: r.ID, channel: s.channel})
+	return s.handler.run(ctx, input, &teller{id: r.ID, channel: s.channel, output: r.OutputDir})
 }
 
 // result sends an output, through a file when it is too large for a line.

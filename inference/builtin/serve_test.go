@@ -24,7 +24,7 @@ type said struct {
 	Model      string
 	Percent    *float64
 	Step       string
-	Metadata   map[string]int
+	Metadata   map[string]float64
 	Throughput *protocol.Throughput
 	Data       json.RawMessage
 	Output     json.RawMessage
@@ -199,7 +199,7 @@ func TestStories(t *testing.T) {
 			t.Errorf("story %d streamed as %q, returned as %q", i, s, out.Stories[i])
 		}
 	}
-	if percent != 100 || final.Metadata["sectionsDone"] != 3 || final.Metadata["sectionsTotal"] != 3 || final.Metadata["tokensGenerated"] != out.Tokens {
+	if percent != 100 || final.Metadata["sectionsDone"] != 3 || final.Metadata["sectionsTotal"] != 3 || final.Metadata["tokensGenerated"] != float64(out.Tokens) {
 		t.Errorf("last progress %v %+v, tokens %d", percent, final, out.Tokens)
 	}
 	if final.Throughput == nil || final.Throughput.Value <= 0 || final.Throughput.Unit != "tokens/s" {

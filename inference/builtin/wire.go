@@ -3,9 +3,11 @@ package builtin
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 
@@ -30,6 +32,7 @@ type request struct {
 	Input     json.RawMessage `json:"input"`
 	InputFile string          `json:"inputFile"` // instead of Input when it is too large for a line
 	Workdir   string          `json:"workdir"`   // the job's own directory
+	OutputDir string          `json:"outputDir"` // below it: every file in it is handed in
 }
 
 // reply is one line to the agent. Type says which fields are set.
@@ -88,6 +91,7 @@ func (c *channel) send(r reply) {
 type teller struct {
 	id      string
 	channel *channel
+	output  string // the directory of the job's files
 }
 
 // progress tells how far the job is.
@@ -99,6 +103,17 @@ func (t *teller) progress(r reply) {
 // chunk streams one element of the result.
 func (t *teller) chunk(v any) {
 	t.channel.send(reply{Type: "chunk", ID: t.id, Data: v})
+}
+
+// file hands a file in with the result.
+func (t *teller) file(name string, data []byte) error {
+	if t.output == "" {
+		return errors.New("cannot hand in a file: the agent names no directory for it; upgrade the agent")
+	}
+	if err := os.WriteFile(filepath.Join(t.output, name), data, 0o600); err != nil {
+		return fmt.Errorf("cannot hand in a file: %w", err)
+	}
+	return nil
 }
 
 // log writes a line into the job's log; it never repeats inputs or outputs.
