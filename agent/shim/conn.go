@@ -119,7 +119,11 @@ func (s *server) write(c *conn) {
 			if len(batch) == 0 {
 				break
 			}
-			if !c.send(batch) || last {
+			if !c.send(batch) {
+				return
+			}
+			if last {
+				s.tellEnd()
 				return
 			}
 			s.sent(batch)
@@ -209,26 +213,39 @@ func (s *server) sent(batch []message) {
 	}
 }
 
-// part sends the last message and waits until the agents have it.
+// tellEnd notes that an agent has the last message.
+func (s *server) tellEnd() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = true
+}
+
+// part sends the last message and waits until the agents have it. One that has
+// not connected yet, because the runtime ended as soon as it was started, gets
+// it too: nobody else knows why that was.
 func (s *server) part(f *inference.Failure) {
 	s.mu.Lock()
 	s.ended = &message{Type: msgExit, Failure: f}
 	s.mu.Unlock()
 	s.wake()
-	deadline := time.Now().Add(partGrace)
-	for {
-		s.mu.Lock()
-		n := len(s.conns)
-		if time.Now().After(deadline) {
-			for c := range s.conns {
-				_ = c.nc.Close()
-			}
-			n = 0
-		}
-		s.mu.Unlock()
-		if n == 0 {
-			return
-		}
+	for deadline := time.Now().Add(partGrace); !s.parted(deadline); {
 		time.Sleep(sweepPause)
 	}
+}
+
+// parted reports whether nobody waits for the last message any more.
+func (s *server) parted(deadline time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if len(s.conns) == 0 {
+		return s.told || now.Sub(s.alone) >= partGrace
+	}
+	if now.Before(deadline) {
+		return false
+	}
+	for c := range s.conns {
+		_ = c.nc.Close()
+	}
+	return true
 }

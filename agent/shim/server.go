@@ -52,6 +52,7 @@ type server struct {
 	// run that cost the slot has ended.
 	retired bool
 	ended   *message
+	told    bool      // an agent has it
 	alone   time.Time // since when no agent is connected; zero while one is
 	wg      sync.WaitGroup
 }
