@@ -47,6 +47,7 @@ type bed struct {
 	agents   []*proc
 	injected int
 	tasks    map[int]protocol.JobID // acknowledged
+	stalls   record.History         // nothing but the stalls
 }
 
 const bedKey = "windlass-chaos-key-0001"
@@ -174,9 +175,29 @@ func (b *bed) watchProcessor(ctx context.Context) {
 			return
 		}
 		if late := record.Span(before, record.Now()) - stallLook; late > stallSize {
-			b.log.Stall(record.Stall{At: before, Span: int64(late)})
+			b.stall(record.Stall{At: before, Span: int64(late)})
 		}
 	}
+}
+
+func (b *bed) stall(s record.Stall) {
+	b.log.Stall(s)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stalls.Stalls = append(b.stalls.Stalls, s)
+}
+
+// own is how much time passed since then that this machine did not spoil.
+func (b *bed) own(since int64) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := record.Now()
+	return record.Span(since, now) - time.Duration(b.stalls.Stolen(since, now))
+}
+
+// spoiled reports whether this machine took a good part of the time since then.
+func (b *bed) spoiled(since int64) bool {
+	return b.own(since) < record.Span(since, record.Now())*3/4
 }
 
 // watchDisk does the same for the disk that the coordinators' data is on.
@@ -193,7 +214,7 @@ func (b *bed) watchDisk(ctx context.Context) {
 			return
 		}
 		if took := record.Span(before, record.Now()); took > diskStallSize {
-			b.log.Stall(record.Stall{At: before, Span: int64(took)})
+			b.stall(record.Stall{At: before, Span: int64(took)})
 		}
 	}
 }

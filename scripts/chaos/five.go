@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"windlass/scripts/chaos/record"
 	"windlass/scripts/chaos/wire"
 )
 
@@ -59,36 +60,52 @@ func minorityOfFive(ctx context.Context, a *arena) error {
 // moves once (F7).
 func bridgeOfFive(ctx context.Context, a *arena) error {
 	for _, leads := range []bool{true, false} {
-		n, others, err := a.leaderAnd(ctx)
-		if err != nil {
-			return err
-		}
-		bridge := n
-		if !leads {
-			bridge = others[a.rand.IntN(len(others))]
-		}
-		rest := slices.DeleteFunc(slices.Clone(a.nodes), func(o *node) bool { return o == bridge })
-		before, err := n.status(ctx, false)
-		if err != nil {
-			return err
-		}
-		if err := a.duringCut(ctx, stopLimit, func() error { return a.net.Cut(across(rest[:2], rest[2:])...) }, rest...); err != nil {
-			return err
-		}
-		n, _, err = a.leaderAnd(ctx)
-		if err != nil {
-			return err
-		}
-		after, err := n.status(ctx, false)
-		if err != nil {
-			return err
-		}
-		if after.Term > before.Term+1 {
-			return fmt.Errorf("I20: leadership moved %d times although %s reached everybody", after.Term-before.Term, bridge.name)
-		}
-		if err := a.healthy(ctx); err != nil {
-			return err
+		for tries := 0; ; tries++ {
+			began := record.Now()
+			moved, err := a.bridge(ctx, leads)
+			if err != nil {
+				return err
+			}
+			if moved <= 1 {
+				break
+			}
+			if tries == bridgeTries || !a.spoiled(began) {
+				return fmt.Errorf("I20: leadership moved %d times although one coordinator reached everybody", moved)
+			}
+			fmt.Println("    leadership moved, but this machine was too busy to blame anybody: once more")
 		}
 	}
 	return nil
+}
+
+// bridgeTries are those on a machine that is too busy.
+const bridgeTries = 4
+
+// bridge cuts two pairs off from each other, and returns how often leadership
+// moved meanwhile.
+func (a *arena) bridge(ctx context.Context, leads bool) (moved uint64, err error) {
+	n, others, err := a.leaderAnd(ctx)
+	if err != nil {
+		return 0, err
+	}
+	bridge := n
+	if !leads {
+		bridge = others[a.rand.IntN(len(others))]
+	}
+	rest := slices.DeleteFunc(slices.Clone(a.nodes), func(o *node) bool { return o == bridge })
+	before, err := n.status(ctx, false)
+	if err != nil {
+		return 0, err
+	}
+	if err := a.duringCut(ctx, stopLimit, func() error { return a.net.Cut(across(rest[:2], rest[2:])...) }, rest...); err != nil {
+		return 0, err
+	}
+	if n, _, err = a.leaderAnd(ctx); err != nil {
+		return 0, err
+	}
+	after, err := n.status(ctx, false)
+	if err != nil {
+		return 0, err
+	}
+	return after.Term - before.Term, a.healthy(ctx)
 }

@@ -54,7 +54,7 @@ func scenarios() []scenario {
 }
 
 // scenarioLimit bounds one scenario; the slowest waits for several lease terms.
-const scenarioLimit = 20 * time.Minute
+const scenarioLimit = 30 * time.Minute
 
 // options are the command line.
 type options struct {

@@ -222,4 +222,4 @@ func (b *bed) whole(ctx context.Context) error {
 }
 
 // healTime bounds how long a cluster with nothing broken any more may need.
-const healTime = 60 * time.Second
+const healTime = 2 * time.Minute

@@ -75,7 +75,7 @@ func storm(ctx context.Context, b *bed) error {
 			return err
 		}
 	}
-	if err := eventually(ctx, stormLimit, "every agent holds its job", func() bool { return howMany(agents, (*simAgent).holds) == len(agents) }); err != nil {
+	if err := b.eventually(ctx, stormLimit, "every agent holds its job", func() bool { return howMany(agents, (*simAgent).holds) == len(agents) }); err != nil {
 		return err
 	}
 	if err := stormKills(ctx, b, agents); err != nil {
@@ -106,7 +106,7 @@ func stormKills(ctx context.Context, b *bed, agents []*simAgent) error {
 			at := s.parked.Load()
 			return at > struck && record.Span(at, record.Now()) > parkedFor
 		}
-		if err := eventually(ctx, stormLimit, "every agent is parked again", func() bool { return howMany(agents, back) == len(agents) }); err != nil {
+		if err := b.eventually(ctx, stormLimit, "every agent is parked again", func() bool { return howMany(agents, back) == len(agents) }); err != nil {
 			return err
 		}
 		fmt.Printf("  %d agents are parked again %s after the leader was killed\n", len(agents), record.Span(struck, record.Now()).Round(10*time.Millisecond))
@@ -128,13 +128,14 @@ func howMany(agents []*simAgent, is func(*simAgent) bool) int {
 	return n
 }
 
-// eventually waits for a condition.
-func eventually(ctx context.Context, d time.Duration, what string, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	for !ok() {
+// eventually waits for a condition, for so much time of this machine's own.
+func (b *bed) eventually(ctx context.Context, d time.Duration, what string, ok func() bool) error {
+	for began := record.Now(); !ok(); {
+		if b.own(began) > d {
+			return fmt.Errorf("not within %s: %s", d, what)
+		}
 		if err := pause(ctx, again); err != nil {
-			return fmt.Errorf("not within %s: %s: %w", d, what, err)
+			return fmt.Errorf("never %s: %w", what, err)
 		}
 	}
 	return nil
