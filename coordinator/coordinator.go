@@ -314,11 +314,6 @@ func (c *Coordinator) shutdown(cancel context.CancelFunc, work *sync.WaitGroup) 
 	ctx, done := context.WithTimeout(context.Background(), stopTimeout)
 	defer done()
 	err := c.api.Shutdown(ctx)
-	// A server that is told to stop before it began to accept does not hear it.
-	err = errors.Join(err, ignoreClosed(c.ln.Close()))
-	if c.port != nil {
-		err = errors.Join(err, ignoreClosed(c.port.API().Close()))
-	}
 	cancel()
 	late := within(ctx, "the work of the leader and of the blob store", func() error { work.Wait(); return nil })
 	if late == nil {

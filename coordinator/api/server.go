@@ -61,6 +61,8 @@ type Server struct {
 	streams int                  // SSE streams
 	handed  map[*handed]struct{} // connections that went back to the library after a held request
 	work    sync.WaitGroup       // goroutines that outlive their handler
+
+	listeners []net.Listener
 }
 
 // New returns a server that serves once Serve is called.
@@ -105,12 +107,23 @@ func New(deps Deps) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers requests on ln until Shutdown; then it returns nil.
-func (s *Server) Serve(ln net.Listener) error { return s.fast.Serve(ln) }
+// Serve answers requests on ln, which it closes, until Shutdown; then it returns
+// nil, also when Shutdown came first.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	closing := s.closing
+	s.listeners = append(s.listeners, ln)
+	s.mu.Unlock()
+	if closing {
+		_ = ln.Close()
+		return nil
+	}
+	return s.fast.Serve(ln)
+}
 
 // ServePeers is Serve for connections from other coordinators, which relay
 // requests over them.
-func (s *Server) ServePeers(ln net.Listener) error { return s.fast.Serve(peerListener{ln}) }
+func (s *Server) ServePeers(ln net.Listener) error { return s.Serve(peerListener{ln}) }
 
 // Shutdown stops accepting, ends held requests and streams, and waits for the
 // handlers and for every goroutine of the server, or for ctx. After cutTime it
@@ -130,6 +143,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer cutting.Wait()
 	defer enough()
 	err := s.fast.ShutdownWithContext(ctx)
+	s.mu.Lock()
+	for _, ln := range s.listeners {
+		_ = ln.Close() // the library does not know those that it is about to accept on
+	}
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		s.work.Wait()

@@ -187,6 +187,25 @@ func TestTheLibraryGetsAConnectionAnewEachTime(t *testing.T) {
 	}
 }
 
+// A server may be told to stop before it was scheduled to accept.
+func TestServeReturnsAfterShutdown(t *testing.T) {
+	w := newWorld(t)
+	if err := w.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.server.Serve(ln); err != nil {
+		t.Error(err)
+	}
+	if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("it still listens")
+	}
+}
+
 // A line that was dialed while the server stopped is nobody's to close later.
 func TestNoLineIsTakenAfterTheEnd(t *testing.T) {
 	w, _, c := pair(t)
