@@ -59,7 +59,7 @@ func BenchmarkSnapshotUnderWrites(b *testing.B) {
 	runtime.GC()
 	var with, without measured
 	var wrote time.Duration
-	w.during(func() { time.Sleep(2 * time.Second) }, applied, &measured{}) // warm
+	w.during(func() { <-time.After(2 * time.Second) }, applied, &measured{}) // warm
 	for b.Loop() {
 		began := time.Now()
 		w.during(func() {
@@ -68,7 +68,7 @@ func BenchmarkSnapshotUnderWrites(b *testing.B) {
 			}
 			wrote += time.Since(began)
 		}, applied, &with)
-		w.during(func() { time.Sleep(time.Since(began)) }, applied, &without)
+		w.during(func() { <-time.After(time.Since(began)) }, applied, &without)
 	}
 	with.report(b, "with")
 	without.report(b, "without")
@@ -168,7 +168,7 @@ func (w *paced) during(what func(), applied *applyTimes, into *measured) {
 			default:
 			}
 			began := time.Now()
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			into.late = append(into.late, time.Since(began)-time.Millisecond)
 		}
 	})

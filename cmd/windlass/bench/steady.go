@@ -7,14 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 const (
@@ -185,11 +184,7 @@ func (st *steady) keepFleet(ctx context.Context) {
 
 // hold follows the machine for a while. busy gets the share of each turn.
 func (st *steady) hold(ctx context.Context, d time.Duration, busy *[]float64) error {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return fmt.Errorf("cannot read the load of the machine: %w", err)
-	}
-	last, err := processors(fs)
+	last, err := processors()
 	if err != nil {
 		return err
 	}
@@ -199,7 +194,7 @@ func (st *steady) hold(ctx context.Context, d time.Duration, busy *[]float64) er
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		now, err := processors(fs)
+		now, err := processors()
 		if err != nil {
 			return err
 		}
@@ -225,17 +220,33 @@ func (st *steady) follow() {
 	}
 }
 
-// processorTime is the machine's, in seconds since it started.
+// processorTime is the machine's since it started, in ticks of the kernel.
 type processorTime struct{ busy, all float64 }
 
-func processors(fs procfs.FS) (processorTime, error) {
-	stat, err := fs.Stat()
+// processors reads the first line of /proc/stat: user, nice, system, idle,
+// iowait, irq, softirq and steal (proc(5)); what follows is part of these.
+func processors() (processorTime, error) {
+	const idle, iowait, fields = 3, 4, 8
+	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return processorTime{}, fmt.Errorf("cannot read the load of the machine: %w", err)
+		return processorTime{}, fmt.Errorf("cannot read the load of the machine, which takes Linux: %w", err)
 	}
-	c := stat.CPUTotal
-	busy := c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal
-	return processorTime{busy: busy, all: busy + c.Idle + c.Iowait}, nil
+	first, _, _ := strings.Cut(string(text), "\n")
+	var t processorTime
+	words := strings.Fields(first)
+	if len(words) <= fields || words[0] != "cpu" {
+		return t, fmt.Errorf("cannot read the load of the machine: /proc/stat begins with %q", first)
+	}
+	for i, word := range words[1 : fields+1] {
+		v, err := strconv.ParseFloat(word, 64)
+		if err != nil {
+			return t, fmt.Errorf("cannot read the load of the machine: %w", err)
+		}
+		if t.all += v; i != idle && i != iowait {
+			t.busy += v
+		}
+	}
+	return t, nil
 }
 
 // reading is what the coordinators counted up to a moment.
