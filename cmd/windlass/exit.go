@@ -147,6 +147,10 @@ func remedy(err error, e *protocol.Error) string {
 		return "list what there is with: windlass endpoint list"
 	case protocol.CodeJobNotFound:
 		return "list what there is with: windlass job list"
+	case protocol.CodeKeyNotFound:
+		return "list what there is with: windlass key list"
+	case protocol.CodeOrgNotFound:
+		return "list what there is with: windlass org list"
 	case protocol.CodeOutputNotReady:
 		return "follow the job with: windlass job watch JOB"
 	case protocol.CodeEndpointInUse:
