@@ -40,6 +40,16 @@ func (c *call) authenticate() error {
 	return nil
 }
 
+// opens reports whether a key that opened a stream still does; zero is the
+// bootstrap key.
+func (s *Server) opens(key protocol.KeyID) bool {
+	if key.IsZero() {
+		return true
+	}
+	row := s.deps.Store.View().APIKey(key)
+	return row != nil && row.Live(s.deps.NowMs())
+}
+
 // authorise refuses what the caller may not do. What the route names is looked at
 // first: of what the caller does not reach, it is told nothing (DESIGN 4).
 func (c *call) authorise() error {

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bufio"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +120,34 @@ func TestBoundKeys(t *testing.T) {
 	var keys protocol.Page[protocol.Key]
 	if as("GET", "/v2/keys", "").json(t, &keys); len(keys.Data) != 2 {
 		t.Errorf("%d keys are listed", len(keys.Data))
+	}
+}
+
+// TestAStreamEndsWithItsKey: a reader whose key was revoked is told nothing more.
+func TestAStreamEndsWithItsKey(t *testing.T) {
+	w := newWorld(t)
+	n := w.tenant("org_a", "ep")
+	id := n.submit("ep")
+	key := w.key(protocol.KeyRequest{Org: "org_a", Permissions: []auth.Permission{auth.JobsRead}})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://windlass.test/v2/jobs/"+id.String()+"/status/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", key.Key)
+	resp, err := w.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "data:") {
+	}
+	w.do("DELETE", "/v2/keys/"+key.ID, "")
+	w.post("/v2/jobs/"+id.String()+"/cancel", "", "Authorization", n.admin)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "cancelled") {
+			t.Errorf("the stream goes on: %s", lines.Text())
+		}
 	}
 }
 

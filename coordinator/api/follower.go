@@ -14,7 +14,8 @@ import (
 type follower struct {
 	s    *Server
 	job  protocol.JobID
-	base string // of URLs, without /v2
+	base string         // of URLs, without /v2
+	key  protocol.KeyID // of the reader; zero: the bootstrap key
 
 	begun   bool           // the first frame was made
 	pending bool           // events were sent since the newest id

@@ -34,6 +34,7 @@ type stream struct {
 	conn net.Conn
 	job  protocol.JobID
 	id   string         // of the request
+	key  protocol.KeyID // of the caller
 	base string         // of URLs, without /v2
 	rate string         // header lines
 	head []byte         // of the request to a leader
@@ -45,7 +46,7 @@ type stream struct {
 func (s *Server) streamJob(c *call) error {
 	ctx, cancel := c.context()
 	defer cancel()
-	st := &stream{s: s, id: c.id, base: c.baseURL()}
+	st := &stream{s: s, id: c.id, key: c.who.Key, base: c.baseURL()}
 	for _, h := range c.label {
 		st.rate += "\r\n" + h[0] + ": " + h[1]
 	}
@@ -156,7 +157,7 @@ func (st *stream) here() (lost bool) {
 	if row == nil || err != nil {
 		return false
 	}
-	f := &follower{s: st.s, job: row.ID, base: st.base}
+	f := &follower{s: st.s, job: row.ID, base: st.base, key: st.key}
 	if !st.seen.IsZero() && st.seen.Compare(st.s.deps.Board.Revision(row)) <= 0 {
 		f.resume(row, st.seen)
 	}
@@ -218,6 +219,9 @@ func (f *follower) run(conn net.Conn) (lost bool) {
 		}
 		if row := f.s.deps.Store.Job(f.job); !leads && row != nil && !ended(row) {
 			return true // it ran again before this began
+		}
+		if !f.s.opens(f.key) {
+			return false // it was revoked meanwhile, or its time is over
 		}
 		out, wait, done := f.step(out, time.Now())
 		if len(out) > 0 && write(conn, out) != nil || done {
