@@ -28,7 +28,7 @@ const (
 )
 
 // serves reports whether an agent runs jobs of an organisation: of its own, those
-// of the first organisation of all, and of no other than it allows (ADR 14).
+// of the first organisation of all, and of no other than it allows (ADR 16).
 func serves(a *state.Agent, org string) bool {
 	if a.Org != protocol.OrgDefault && a.Org != org {
 		return false
