@@ -17,6 +17,7 @@ import (
 
 	"windlass/coordinator/archive"
 	"windlass/protocol"
+	"windlass/protocol/netguard"
 )
 
 // Config is the coordinator's configuration file (DESIGN 7). Fields that a
@@ -72,11 +73,15 @@ type StateConfig struct {
 
 // LimitsConfig bounds what callers do. All coordinators have the same.
 type LimitsConfig struct {
-	Queue      int    `yaml:"queue" json:"queue,omitempty"`           // jobs that may wait in an organisation that has no limit of its own; 0 is protocol.MaxQueueOrg
-	Status     int    `yaml:"status" json:"status"`                   // reads of jobs a minute for each key; 0 is no limit
-	Submit     int    `yaml:"submit" json:"submit"`                   // jobs that each key submits in a minute; 0 is no limit
-	Failures   int    `yaml:"failures" json:"failures"`               // keys that are not valid a minute from one address; 0 is no limit
-	UpgradeURL string `yaml:"upgradeUrl" json:"upgradeUrl,omitempty"` // where a limit is raised, as told to who meets it; empty is the organisation's own route
+	Queue    int `yaml:"queue" json:"queue,omitempty"` // jobs that may wait in an organisation that has no limit of its own; 0 is protocol.MaxQueueOrg
+	Status   int `yaml:"status" json:"status"`         // reads of jobs a minute for each key; 0 is no limit
+	Submit   int `yaml:"submit" json:"submit"`         // jobs that each key submits in a minute; 0 is no limit
+	Failures int `yaml:"failures" json:"failures"`     // keys that are not valid a minute from one address; 0 is no limit
+	// WebhookAllow is networks (CIDR) or addresses that webhooks may reach although
+	// they are not public, on any port; WebhookPorts the ports of public ones.
+	WebhookAllow []string `yaml:"webhookAllow" json:"webhookAllow,omitempty"`
+	WebhookPorts []uint16 `yaml:"webhookPorts" json:"webhookPorts,omitempty"` // none is 443
+	UpgradeURL   string   `yaml:"upgradeUrl" json:"upgradeUrl,omitempty"`     // where a limit is raised, as told to who meets it; empty is the organisation's own route
 }
 
 // maxQueue keeps the counter of a queue in 32 bits; memory ends long before.
@@ -224,6 +229,12 @@ func (c *Config) mistakes() []error {
 	rate("limits.status", c.Limits.Status)
 	rate("limits.submit", c.Limits.Submit)
 	rate("limits.failures", c.Limits.Failures)
+	if _, err := netguard.ParseNetworks(c.Limits.WebhookAllow); err != nil {
+		bad("limits.webhookAllow: %w", err)
+	}
+	if slices.Contains(c.Limits.WebhookPorts, 0) {
+		bad("limits.webhookPorts has 0: list the ports of public receivers, for example 443, or remove it for 443 alone")
+	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil {
 		bad("log.level is %q: set it to debug, info, warn or error", c.Log.Level)
 	}

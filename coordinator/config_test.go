@@ -48,10 +48,12 @@ func TestValidateNamesFieldAndRemedy(t *testing.T) {
 		"half of a key": {func(c *Config) {
 			c.Blob.Kind, c.Blob.S3 = "s3", S3Config{Endpoint: "s3", Bucket: "b", AccessKeyFile: "f"}
 		}, []string{"set both"}},
-		"bucket": {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is set but blob.kind is dir"}},
-		"after":  {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after", "at least 30s"}},
-		"count":  {func(c *Config) { c.Archive.Count = 0 }, []string{"archive.count", "for example 100000"}},
-		"limits": {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
+		"bucket":       {func(c *Config) { c.Blob.S3.Bucket = "b" }, []string{"blob.s3 is set but blob.kind is dir"}},
+		"after":        {func(c *Config) { c.Archive.After = 1 }, []string{"archive.after", "at least 30s"}},
+		"count":        {func(c *Config) { c.Archive.Count = 0 }, []string{"archive.count", "for example 100000"}},
+		"webhookAllow": {func(c *Config) { c.Limits.WebhookAllow = []string{"10.0.0.0/33"} }, []string{"limits.webhookAllow", "write an address or a network like 10.0.0.0/8"}},
+		"webhookPorts": {func(c *Config) { c.Limits.WebhookPorts = []uint16{0} }, []string{"limits.webhookPorts", "443"}},
+		"limits":       {func(c *Config) { c.Limits.Queue = -1 }, []string{"limits.queue", "remove it for 100000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()

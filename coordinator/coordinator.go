@@ -27,6 +27,7 @@ import (
 	"windlass/coordinator/fsm"
 	"windlass/coordinator/peer"
 	"windlass/coordinator/state"
+	"windlass/coordinator/webhook"
 	"windlass/protocol"
 )
 
@@ -72,6 +73,7 @@ type Coordinator struct {
 	board   *board.Board
 	broker  *broker.Broker
 	forward *forward.Forwarder
+	webhook *webhook.Sender
 	place   *place
 	states  *checkpoints
 	admin   *operator
@@ -157,6 +159,9 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		c.forward.Register(c.port.Handle)
 		c.limits.serve(c.port)
 	}
+	if err := c.openWebhooks(opts.Version, log); err != nil {
+		return err
+	}
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Archive: c.archive, Keys: c.keys,
 		Limits: c.limits, Failures: auth.NewFailures(c.cfg.Limits.Failures),
@@ -165,7 +170,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		UpgradeURL: c.cfg.Limits.UpgradeURL,
 		QueueLimit: uint32(c.cfg.Limits.Queue), Version: opts.Version, Log: log,
-		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store), c.certs),
+		Collectors: append(runtimeMetrics(), newLogMetrics(c.node.Stats), newBlobMetrics(c.blobs), newArchiveMetrics(c.archive, c.store), newWebhookMetrics(c.webhook, c.store), c.certs),
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make API server: %w", err)

@@ -70,6 +70,7 @@ func (c *Coordinator) duties() []duty {
 		c.clockRule().watch,
 		c.raiseFeature,
 		c.keepSecret,
+		c.webhook.Run,
 		c.proposeCheckpoints,
 	}
 }

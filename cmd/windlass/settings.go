@@ -107,7 +107,7 @@ func settable(v reflect.Value) bool {
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Uint64, reflect.Float64:
 		return true
 	case reflect.Slice:
-		return v.Type().Elem().Kind() == reflect.String
+		return v.Type().Elem().Kind() == reflect.String || v.Type().Elem().Kind() == reflect.Uint16
 	case reflect.Map:
 		return v.Type().Elem().Kind() == reflect.String && v.Type().Key().Kind() == reflect.String
 	default:
@@ -166,7 +166,11 @@ func setList(v reflect.Value, text string) error {
 	list := reflect.MakeSlice(v.Type(), 0, 0)
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part != "" {
-			list = reflect.Append(list, reflect.ValueOf(part).Convert(v.Type().Elem()))
+			one := reflect.New(v.Type().Elem()).Elem()
+			if err := setLeaf(one, part); err != nil {
+				return err
+			}
+			list = reflect.Append(list, one)
 		}
 	}
 	v.Set(list)

@@ -106,11 +106,11 @@ func samples() map[string]*Command {
 			Job: id(1), Org: "org_default", Endpoint: "ep_echo", Priority: 3, Input: blob(),
 			CallbackUrl: "https://example.com/hook", CallbackBase: "https://windlass.example.com",
 		}}},
-		"put_secret": {Op: &Command_PutSecret{PutSecret: &PutSecret{
+		"put_webhook_secret": {Op: &Command_PutWebhookSecret{PutWebhookSecret: &PutWebhookSecret{
 			Id: id(7), Org: "org_default", Key: hash(), Rotate: true, OverlapMs: 86_400_000,
 		}}},
-		"put_secret_automatic": {Op: &Command_PutSecret{PutSecret: &PutSecret{Id: id(7), Org: "org_default", Key: hash(), Automatic: true}}},
-		"drop_secret":          {Op: &Command_DropSecret{DropSecret: &DropSecret{Id: id(7), Org: "org_default"}}},
+		"put_webhook_secret_automatic": {Op: &Command_PutWebhookSecret{PutWebhookSecret: &PutWebhookSecret{Id: id(7), Org: "org_default", Key: hash(), Automatic: true}}},
+		"drop_webhook_secret":          {Op: &Command_DropWebhookSecret{DropWebhookSecret: &DropWebhookSecret{Id: id(7), Org: "org_default"}}},
 		"record_delivery": {Op: &Command_RecordDelivery{RecordDelivery: &RecordDelivery{
 			Job: id(1), Run: 2, Attempt: 3, Outcome: RecordDelivery_RETRY, NextMs: 1_700_000_120_000, StartedMs: 1_700_000_000_000, LatencyMs: 250,
 			Status: 503, Error: "the receiver answered 503", Answer: "busy",

@@ -85,10 +85,10 @@ func Check(c *Command) error {
 		err = checkNames("org and endpoint", op.PauseEndpoint.GetOrg(), op.PauseEndpoint.GetId())
 	case *Command_Purge:
 		err = checkPurge(op.Purge)
-	case *Command_PutSecret:
-		err = checkPutSecret(op.PutSecret)
-	case *Command_DropSecret:
-		err = cmp.Or(checkIDs("secret", op.DropSecret.GetId()), checkNames("org", op.DropSecret.GetOrg()))
+	case *Command_PutWebhookSecret:
+		err = checkPutWebhookSecret(op.PutWebhookSecret)
+	case *Command_DropWebhookSecret:
+		err = cmp.Or(checkIDs("secret", op.DropWebhookSecret.GetId()), checkNames("org", op.DropWebhookSecret.GetOrg()))
 	case *Command_RecordDelivery:
 		err = checkRecordDelivery(op.RecordDelivery)
 	case *Command_Redeliver:
@@ -291,10 +291,10 @@ func hasUnknown(c *Command) bool {
 		return anyUnknown(op.PauseEndpoint)
 	case *Command_Purge:
 		return anyUnknown(op.Purge)
-	case *Command_PutSecret:
-		return anyUnknown(op.PutSecret)
-	case *Command_DropSecret:
-		return anyUnknown(op.DropSecret)
+	case *Command_PutWebhookSecret:
+		return anyUnknown(op.PutWebhookSecret)
+	case *Command_DropWebhookSecret:
+		return anyUnknown(op.DropWebhookSecret)
 	case *Command_RecordDelivery:
 		return anyUnknown(op.RecordDelivery)
 	case *Command_Redeliver:

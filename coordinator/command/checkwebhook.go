@@ -7,7 +7,7 @@ import (
 	"windlass/protocol"
 )
 
-func checkPutSecret(p *PutSecret) error {
+func checkPutWebhookSecret(p *PutWebhookSecret) error {
 	if err := cmp.Or(checkIDs("secret", p.GetId()), checkNames("org", p.GetOrg())); err != nil {
 		return err
 	}

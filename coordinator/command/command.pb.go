@@ -208,8 +208,8 @@ type Command struct {
 	//	*Command_Archive
 	//	*Command_DropSegment
 	//	*Command_Recall
-	//	*Command_PutSecret
-	//	*Command_DropSecret
+	//	*Command_PutWebhookSecret
+	//	*Command_DropWebhookSecret
 	//	*Command_RecordDelivery
 	//	*Command_Redeliver
 	//	*Command_GrantCredits
@@ -412,19 +412,19 @@ func (x *Command) GetRecall() *Recall {
 	return nil
 }
 
-func (x *Command) GetPutSecret() *PutSecret {
+func (x *Command) GetPutWebhookSecret() *PutWebhookSecret {
 	if x != nil {
-		if x, ok := x.Op.(*Command_PutSecret); ok {
-			return x.PutSecret
+		if x, ok := x.Op.(*Command_PutWebhookSecret); ok {
+			return x.PutWebhookSecret
 		}
 	}
 	return nil
 }
 
-func (x *Command) GetDropSecret() *DropSecret {
+func (x *Command) GetDropWebhookSecret() *DropWebhookSecret {
 	if x != nil {
-		if x, ok := x.Op.(*Command_DropSecret); ok {
-			return x.DropSecret
+		if x, ok := x.Op.(*Command_DropWebhookSecret); ok {
+			return x.DropWebhookSecret
 		}
 	}
 	return nil
@@ -642,12 +642,12 @@ type Command_Recall struct {
 	Recall *Recall `protobuf:"bytes,18,opt,name=recall,proto3,oneof"`
 }
 
-type Command_PutSecret struct {
-	PutSecret *PutSecret `protobuf:"bytes,40,opt,name=put_secret,json=putSecret,proto3,oneof"`
+type Command_PutWebhookSecret struct {
+	PutWebhookSecret *PutWebhookSecret `protobuf:"bytes,40,opt,name=put_webhook_secret,json=putWebhookSecret,proto3,oneof"`
 }
 
-type Command_DropSecret struct {
-	DropSecret *DropSecret `protobuf:"bytes,41,opt,name=drop_secret,json=dropSecret,proto3,oneof"`
+type Command_DropWebhookSecret struct {
+	DropWebhookSecret *DropWebhookSecret `protobuf:"bytes,41,opt,name=drop_webhook_secret,json=dropWebhookSecret,proto3,oneof"`
 }
 
 type Command_RecordDelivery struct {
@@ -746,9 +746,9 @@ func (*Command_DropSegment) isCommand_Op() {}
 
 func (*Command_Recall) isCommand_Op() {}
 
-func (*Command_PutSecret) isCommand_Op() {}
+func (*Command_PutWebhookSecret) isCommand_Op() {}
 
-func (*Command_DropSecret) isCommand_Op() {}
+func (*Command_DropWebhookSecret) isCommand_Op() {}
 
 func (*Command_RecordDelivery) isCommand_Op() {}
 
@@ -3265,9 +3265,9 @@ func (x *RevokeKey) GetOrg() string {
 	return ""
 }
 
-// PutSecret adds a secret that an organisation's webhooks are signed with: CAS on
+// PutWebhookSecret adds a secret that an organisation's webhooks are signed with: CAS on
 // none that lives, or with rotate on at most one.
-type PutSecret struct {
+type PutWebhookSecret struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
@@ -3279,20 +3279,20 @@ type PutSecret struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *PutSecret) Reset() {
-	*x = PutSecret{}
+func (x *PutWebhookSecret) Reset() {
+	*x = PutWebhookSecret{}
 	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *PutSecret) String() string {
+func (x *PutWebhookSecret) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*PutSecret) ProtoMessage() {}
+func (*PutWebhookSecret) ProtoMessage() {}
 
-func (x *PutSecret) ProtoReflect() protoreflect.Message {
+func (x *PutWebhookSecret) ProtoReflect() protoreflect.Message {
 	mi := &file_coordinator_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3304,55 +3304,55 @@ func (x *PutSecret) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
-func (*PutSecret) Descriptor() ([]byte, []int) {
+// Deprecated: Use PutWebhookSecret.ProtoReflect.Descriptor instead.
+func (*PutWebhookSecret) Descriptor() ([]byte, []int) {
 	return file_coordinator_command_command_proto_rawDescGZIP(), []int{36}
 }
 
-func (x *PutSecret) GetId() []byte {
+func (x *PutWebhookSecret) GetId() []byte {
 	if x != nil {
 		return x.Id
 	}
 	return nil
 }
 
-func (x *PutSecret) GetOrg() string {
+func (x *PutWebhookSecret) GetOrg() string {
 	if x != nil {
 		return x.Org
 	}
 	return ""
 }
 
-func (x *PutSecret) GetKey() []byte {
+func (x *PutWebhookSecret) GetKey() []byte {
 	if x != nil {
 		return x.Key
 	}
 	return nil
 }
 
-func (x *PutSecret) GetAutomatic() bool {
+func (x *PutWebhookSecret) GetAutomatic() bool {
 	if x != nil {
 		return x.Automatic
 	}
 	return false
 }
 
-func (x *PutSecret) GetRotate() bool {
+func (x *PutWebhookSecret) GetRotate() bool {
 	if x != nil {
 		return x.Rotate
 	}
 	return false
 }
 
-func (x *PutSecret) GetOverlapMs() int64 {
+func (x *PutWebhookSecret) GetOverlapMs() int64 {
 	if x != nil {
 		return x.OverlapMs
 	}
 	return 0
 }
 
-// DropSecret removes a secret at once.
-type DropSecret struct {
+// DropWebhookSecret removes a secret at once.
+type DropWebhookSecret struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Org           string                 `protobuf:"bytes,2,opt,name=org,proto3" json:"org,omitempty"`
@@ -3360,20 +3360,20 @@ type DropSecret struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DropSecret) Reset() {
-	*x = DropSecret{}
+func (x *DropWebhookSecret) Reset() {
+	*x = DropWebhookSecret{}
 	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DropSecret) String() string {
+func (x *DropWebhookSecret) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DropSecret) ProtoMessage() {}
+func (*DropWebhookSecret) ProtoMessage() {}
 
-func (x *DropSecret) ProtoReflect() protoreflect.Message {
+func (x *DropWebhookSecret) ProtoReflect() protoreflect.Message {
 	mi := &file_coordinator_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -3385,19 +3385,19 @@ func (x *DropSecret) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DropSecret.ProtoReflect.Descriptor instead.
-func (*DropSecret) Descriptor() ([]byte, []int) {
+// Deprecated: Use DropWebhookSecret.ProtoReflect.Descriptor instead.
+func (*DropWebhookSecret) Descriptor() ([]byte, []int) {
 	return file_coordinator_command_command_proto_rawDescGZIP(), []int{37}
 }
 
-func (x *DropSecret) GetId() []byte {
+func (x *DropWebhookSecret) GetId() []byte {
 	if x != nil {
 		return x.Id
 	}
 	return nil
 }
 
-func (x *DropSecret) GetOrg() string {
+func (x *DropWebhookSecret) GetOrg() string {
 	if x != nil {
 		return x.Org
 	}
@@ -3673,7 +3673,7 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"!coordinator/command/command.proto\x12\x13windlass.command.v1\"\\\n" +
 	"\x05Batch\x12\x19\n" +
 	"\bclock_ms\x18\x01 \x01(\x03R\aclockMs\x128\n" +
-	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\x87\x11\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1c.windlass.command.v1.CommandR\bcommands\"\xb3\x11\n" +
 	"\aCommand\x125\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1b.windlass.command.v1.SubmitH\x00R\x06submit\x122\n" +
 	"\x05lease\x18\x02 \x01(\v2\x1a.windlass.command.v1.LeaseH\x00R\x05lease\x125\n" +
@@ -3692,11 +3692,9 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"\fput_settings\x18\r \x01(\v2 .windlass.command.v1.PutSettingsH\x00R\vputSettings\x128\n" +
 	"\aarchive\x18\x10 \x01(\v2\x1c.windlass.command.v1.ArchiveH\x00R\aarchive\x12E\n" +
 	"\fdrop_segment\x18\x11 \x01(\v2 .windlass.command.v1.DropSegmentH\x00R\vdropSegment\x125\n" +
-	"\x06recall\x18\x12 \x01(\v2\x1b.windlass.command.v1.RecallH\x00R\x06recall\x12?\n" +
-	"\n" +
-	"put_secret\x18( \x01(\v2\x1e.windlass.command.v1.PutSecretH\x00R\tputSecret\x12B\n" +
-	"\vdrop_secret\x18) \x01(\v2\x1f.windlass.command.v1.DropSecretH\x00R\n" +
-	"dropSecret\x12N\n" +
+	"\x06recall\x18\x12 \x01(\v2\x1b.windlass.command.v1.RecallH\x00R\x06recall\x12U\n" +
+	"\x12put_webhook_secret\x18( \x01(\v2%.windlass.command.v1.PutWebhookSecretH\x00R\x10putWebhookSecret\x12X\n" +
+	"\x13drop_webhook_secret\x18) \x01(\v2&.windlass.command.v1.DropWebhookSecretH\x00R\x11dropWebhookSecret\x12N\n" +
 	"\x0frecord_delivery\x18* \x01(\v2#.windlass.command.v1.RecordDeliveryH\x00R\x0erecordDelivery\x12>\n" +
 	"\tredeliver\x18+ \x01(\v2\x1e.windlass.command.v1.RedeliverH\x00R\tredeliver\x12H\n" +
 	"\rgrant_credits\x18< \x01(\v2!.windlass.command.v1.GrantCreditsH\x00R\fgrantCredits\x12A\n" +
@@ -3930,17 +3928,16 @@ const file_coordinator_command_command_proto_rawDesc = "" +
 	"overlap_ms\x18\x05 \x01(\x03R\toverlapMs\"-\n" +
 	"\tRevokeKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
-	"\x03org\x18\x02 \x01(\tR\x03org\"\x94\x01\n" +
-	"\tPutSecret\x12\x0e\n" +
+	"\x03org\x18\x02 \x01(\tR\x03org\"\x9b\x01\n" +
+	"\x10PutWebhookSecret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x12\x1c\n" +
 	"\tautomatic\x18\x04 \x01(\bR\tautomatic\x12\x16\n" +
 	"\x06rotate\x18\x05 \x01(\bR\x06rotate\x12\x1d\n" +
 	"\n" +
-	"overlap_ms\x18\x06 \x01(\x03R\toverlapMs\".\n" +
-	"\n" +
-	"DropSecret\x12\x0e\n" +
+	"overlap_ms\x18\x06 \x01(\x03R\toverlapMs\"5\n" +
+	"\x11DropWebhookSecret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03org\x18\x02 \x01(\tR\x03org\"\x82\x03\n" +
 	"\x0eRecordDelivery\x12\x10\n" +
@@ -4025,8 +4022,8 @@ var file_coordinator_command_command_proto_goTypes = []any{
 	(*CreateKey)(nil),           // 35: windlass.command.v1.CreateKey
 	(*RotateKey)(nil),           // 36: windlass.command.v1.RotateKey
 	(*RevokeKey)(nil),           // 37: windlass.command.v1.RevokeKey
-	(*PutSecret)(nil),           // 38: windlass.command.v1.PutSecret
-	(*DropSecret)(nil),          // 39: windlass.command.v1.DropSecret
+	(*PutWebhookSecret)(nil),    // 38: windlass.command.v1.PutWebhookSecret
+	(*DropWebhookSecret)(nil),   // 39: windlass.command.v1.DropWebhookSecret
 	(*RecordDelivery)(nil),      // 40: windlass.command.v1.RecordDelivery
 	(*Redeliver)(nil),           // 41: windlass.command.v1.Redeliver
 	(*ExpireOutputs)(nil),       // 42: windlass.command.v1.ExpireOutputs
@@ -4050,8 +4047,8 @@ var file_coordinator_command_command_proto_depIdxs = []int32{
 	26, // 14: windlass.command.v1.Command.archive:type_name -> windlass.command.v1.Archive
 	27, // 15: windlass.command.v1.Command.drop_segment:type_name -> windlass.command.v1.DropSegment
 	28, // 16: windlass.command.v1.Command.recall:type_name -> windlass.command.v1.Recall
-	38, // 17: windlass.command.v1.Command.put_secret:type_name -> windlass.command.v1.PutSecret
-	39, // 18: windlass.command.v1.Command.drop_secret:type_name -> windlass.command.v1.DropSecret
+	38, // 17: windlass.command.v1.Command.put_webhook_secret:type_name -> windlass.command.v1.PutWebhookSecret
+	39, // 18: windlass.command.v1.Command.drop_webhook_secret:type_name -> windlass.command.v1.DropWebhookSecret
 	40, // 19: windlass.command.v1.Command.record_delivery:type_name -> windlass.command.v1.RecordDelivery
 	41, // 20: windlass.command.v1.Command.redeliver:type_name -> windlass.command.v1.Redeliver
 	20, // 21: windlass.command.v1.Command.grant_credits:type_name -> windlass.command.v1.GrantCredits
@@ -4109,8 +4106,8 @@ func file_coordinator_command_command_proto_init() {
 		(*Command_Archive)(nil),
 		(*Command_DropSegment)(nil),
 		(*Command_Recall)(nil),
-		(*Command_PutSecret)(nil),
-		(*Command_DropSecret)(nil),
+		(*Command_PutWebhookSecret)(nil),
+		(*Command_DropWebhookSecret)(nil),
 		(*Command_RecordDelivery)(nil),
 		(*Command_Redeliver)(nil),
 		(*Command_GrantCredits)(nil),

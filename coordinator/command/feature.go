@@ -35,7 +35,7 @@ const (
 func Feature(c *Command) uint32 {
 	switch op := c.GetOp().(type) {
 	case *Command_Pause, *Command_Resume, *Command_PauseEndpoint, *Command_Purge,
-		*Command_PutSecret, *Command_DropSecret, *Command_RecordDelivery, *Command_Redeliver,
+		*Command_PutWebhookSecret, *Command_DropWebhookSecret, *Command_RecordDelivery, *Command_Redeliver,
 		*Command_ExpireOutputs, *Command_PutClusterSecret:
 		return FeatureAPI
 	case *Command_Submit:

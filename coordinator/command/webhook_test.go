@@ -6,12 +6,12 @@ import "strings"
 func invalidWebhooks() map[string]func(map[string]*Command) *Command {
 	cases := make(map[string]func(map[string]*Command) *Command)
 	cases["short secret"] = func(m map[string]*Command) *Command {
-		m["put_secret"].GetPutSecret().Key = id(1)
-		return m["put_secret"]
+		m["put_webhook_secret"].GetPutWebhookSecret().Key = id(1)
+		return m["put_webhook_secret"]
 	}
 	cases["automatic rotation"] = func(m map[string]*Command) *Command {
-		m["put_secret"].GetPutSecret().Automatic = true
-		return m["put_secret"]
+		m["put_webhook_secret"].GetPutWebhookSecret().Automatic = true
+		return m["put_webhook_secret"]
 	}
 	for name, change := range map[string]func(*RecordDelivery){
 		"delivery outcome": func(r *RecordDelivery) { r.Outcome = 0 },

@@ -46,6 +46,9 @@ const (
 // hangLook is how often a hanging operation looks whether it may go on.
 const hangLook = 20 * time.Millisecond
 
+// Strike is strike for the points of other packages: webhook.before and webhook.after.
+func Strike(point string) { _ = strike(point) }
+
 // strike does at a point what the folder says.
 func strike(point string) error {
 	dir := os.Getenv(chaosFolder)

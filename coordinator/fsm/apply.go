@@ -82,10 +82,10 @@ func (s *step) one(c *command.Command) command.Result {
 		return s.pauseEndpoint(op.PauseEndpoint)
 	case *command.Command_Purge:
 		return s.purge(op.Purge)
-	case *command.Command_PutSecret:
-		return s.putSecret(op.PutSecret)
-	case *command.Command_DropSecret:
-		return s.dropSecret(op.DropSecret)
+	case *command.Command_PutWebhookSecret:
+		return s.putSecret(op.PutWebhookSecret)
+	case *command.Command_DropWebhookSecret:
+		return s.dropSecret(op.DropWebhookSecret)
 	case *command.Command_RecordDelivery:
 		return s.recordDelivery(op.RecordDelivery)
 	case *command.Command_Redeliver:

@@ -95,12 +95,12 @@ func (r *recordReader) key(m *KeyRecord) error {
 }
 
 func (r *recordReader) secrets(m *SecretsRecord) error {
-	s := &state.Secrets{Org: m.GetOrg()}
+	s := &state.WebhookSecrets{Org: m.GetOrg()}
 	for _, one := range m.GetList() {
 		if err := known(one); err != nil {
 			return err
 		}
-		to := state.Secret{
+		to := state.WebhookSecret{
 			Key: one.GetKey(), CreatedMs: one.GetCreatedMs(), ExpiresMs: one.GetExpiresMs(), Automatic: one.GetAutomatic(),
 		}
 		if err := fill("webhook secret", to.ID[:], one.GetId()); err != nil {
@@ -108,7 +108,7 @@ func (r *recordReader) secrets(m *SecretsRecord) error {
 		}
 		s.List = append(s.List, to)
 	}
-	return r.to.Secrets(s)
+	return r.to.WebhookSecrets(s)
 }
 
 func (r *recordReader) segment(m *SegmentRecord) error {

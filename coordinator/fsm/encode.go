@@ -80,7 +80,7 @@ func segmentRecord(g *state.Segment) *SegmentRecord {
 	}
 }
 
-func secretsRecord(s *state.Secrets) *SecretsRecord {
+func secretsRecord(s *state.WebhookSecrets) *SecretsRecord {
 	r := &SecretsRecord{Org: s.Org}
 	for i := range s.List {
 		one := &s.List[i]

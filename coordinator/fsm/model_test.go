@@ -149,10 +149,10 @@ func (m *model) one(clock int64, c *command.Command) command.Result {
 		return m.recordDelivery(op.RecordDelivery)
 	case *command.Command_Redeliver:
 		return m.redeliver(op.Redeliver)
-	case *command.Command_PutSecret:
-		return m.putSecret(op.PutSecret)
-	case *command.Command_DropSecret:
-		return m.dropSecret(op.DropSecret)
+	case *command.Command_PutWebhookSecret:
+		return m.putSecret(op.PutWebhookSecret)
+	case *command.Command_DropWebhookSecret:
+		return m.dropSecret(op.DropWebhookSecret)
 	}
 	panic(fmt.Sprintf("the model lacks %T", c.GetOp()))
 }

@@ -83,7 +83,7 @@ func (m *model) redeliver(r *command.Redeliver) command.Result {
 	return command.Result{}
 }
 
-func (m *model) putSecret(p *command.PutSecret) command.Result {
+func (m *model) putSecret(p *command.PutWebhookSecret) command.Result {
 	live := slices.DeleteFunc(slices.Clone(m.secrets[p.Org]), func(s modelSecret) bool { return s.expires != 0 && s.expires <= m.clock })
 	if slices.ContainsFunc(live, func(s modelSecret) bool { return s.id == p.Id[15] }) {
 		return command.Result{Replayed: true}
@@ -104,7 +104,7 @@ func (m *model) putSecret(p *command.PutSecret) command.Result {
 	return command.Result{CreatedMs: m.clock}
 }
 
-func (m *model) dropSecret(d *command.DropSecret) command.Result {
+func (m *model) dropSecret(d *command.DropWebhookSecret) command.Result {
 	before := m.secrets[d.Org]
 	after := slices.DeleteFunc(slices.Clone(before), func(s modelSecret) bool { return s.id == d.Id[15] })
 	m.secrets[d.Org] = after
@@ -115,7 +115,7 @@ func (m *model) secretDifferences(v *state.View) []string {
 	var out []string
 	for _, org := range []string{org1, org2} {
 		var got []modelSecret
-		if s := v.Secrets(org); s != nil {
+		if s := v.WebhookSecrets(org); s != nil {
 			for _, one := range s.List {
 				got = append(got, modelSecret{one.ID[15], one.ExpiresMs, one.Automatic})
 			}
@@ -165,7 +165,7 @@ func redeliver(n int, org string, attempt uint32) *command.Command {
 }
 
 func randomSecret(t *rapid.T, org string) *command.Command {
-	return putSecret(rapid.IntRange(1, 4).Draw(t, "secret"), org, func(p *command.PutSecret) {
+	return putSecret(rapid.IntRange(1, 4).Draw(t, "secret"), org, func(p *command.PutWebhookSecret) {
 		switch rapid.IntRange(0, 2).Draw(t, "kind") {
 		case 0:
 			p.Automatic = true
@@ -175,14 +175,14 @@ func randomSecret(t *rapid.T, org string) *command.Command {
 	})
 }
 
-func putSecret(n int, org string, change ...func(*command.PutSecret)) *command.Command {
-	p := &command.PutSecret{Id: raw(protocol.SecretID(id16(4, n))), Org: org, Key: bytes.Repeat([]byte{byte(n)}, 32)}
+func putSecret(n int, org string, change ...func(*command.PutWebhookSecret)) *command.Command {
+	p := &command.PutWebhookSecret{Id: raw(protocol.SecretID(id16(4, n))), Org: org, Key: bytes.Repeat([]byte{byte(n)}, 32)}
 	for _, c := range change {
 		c(p)
 	}
-	return &command.Command{Op: &command.Command_PutSecret{PutSecret: p}}
+	return &command.Command{Op: &command.Command_PutWebhookSecret{PutWebhookSecret: p}}
 }
 
 func dropSecret(n int, org string) *command.Command {
-	return &command.Command{Op: &command.Command_DropSecret{DropSecret: &command.DropSecret{Id: raw(protocol.SecretID(id16(4, n))), Org: org}}}
+	return &command.Command{Op: &command.Command_DropWebhookSecret{DropWebhookSecret: &command.DropWebhookSecret{Id: raw(protocol.SecretID(id16(4, n))), Org: org}}}
 }

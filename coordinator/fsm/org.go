@@ -61,8 +61,8 @@ func (s *step) deleteOrg(c *command.DeleteOrg) command.Result {
 	n := *o
 	n.DeletedMs, n.Index, n.Revision = s.clock, s.index, o.Revision+1
 	s.txn.PutOrg(&n)
-	if s.txn.Secrets(n.ID) != nil {
-		s.txn.PutSecrets(&state.Secrets{Org: n.ID})
+	if s.txn.WebhookSecrets(n.ID) != nil {
+		s.txn.PutWebhookSecrets(&state.WebhookSecrets{Org: n.ID})
 	}
 	return command.Result{}
 }

@@ -159,7 +159,7 @@ func (w *recordWriter) view(v *state.View) {
 		count.Keys++
 		return w.record(typeKey, w.rows.keyRecord(k))
 	})
-	for _, s := range v.AllSecrets() {
+	for _, s := range v.AllWebhookSecrets() {
 		count.Secrets++
 		w.record(typeSecrets, secretsRecord(s))
 	}

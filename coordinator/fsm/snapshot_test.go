@@ -151,8 +151,8 @@ func hooked(t testing.TB) *world {
 	w.ok(recordDelivery(3, 1, 1, command.RecordDelivery_DELIVERED))
 	w.ok(recordDelivery(4, 1, 1, command.RecordDelivery_DISABLED))
 	w.ok(putSecret(1, org1))
-	w.ok(putSecret(2, org1, func(p *command.PutSecret) { p.Rotate, p.OverlapMs = true, 1000 }))
-	w.ok(putSecret(3, org2, func(p *command.PutSecret) { p.Automatic = true }))
+	w.ok(putSecret(2, org1, func(p *command.PutWebhookSecret) { p.Rotate, p.OverlapMs = true, 1000 }))
+	w.ok(putSecret(3, org2, func(p *command.PutWebhookSecret) { p.Automatic = true }))
 	return w
 }
 
@@ -401,7 +401,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 				ID: job(1), Org: "o", Target: "e", Status: protocol.StatusInitializing, Priority: 1,
 				Lease: &state.Lease{}, Extra: &state.Extra{}, Outcome: &state.Outcome{Delivery: &state.Delivery{State: protocol.DeliveryPending}},
 			},
-			"secrets": &state.Secrets{Org: "o"},
+			"secrets": &state.WebhookSecrets{Org: "o"},
 			"segment": &state.Segment{Number: 1},
 			"org":     &state.Org{ID: "n", Weight: 1, Revision: 1},
 			"apiKey":  &state.APIKey{ID: key(1)},
@@ -412,7 +412,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 		b := state.NewBuilder()
 		for _, err := range []error{
 			b.Org(rows["org"].(*state.Org)), b.APIKey(rows["apiKey"].(*state.APIKey)), b.Endpoint(rows["endpoint"].(*state.Endpoint)), b.Agent(rows["agent"].(*state.Agent)),
-			b.Key(rows["key"].(*state.Key)), b.Secrets(rows["secrets"].(*state.Secrets)), b.Segment(rows["segment"].(*state.Segment)),
+			b.Key(rows["key"].(*state.Key)), b.WebhookSecrets(rows["secrets"].(*state.WebhookSecrets)), b.Segment(rows["segment"].(*state.Segment)),
 			b.Stored(rows["stored"].(*state.Stored)), b.Job(rows["job"].(*state.Job)),
 		} {
 			if err != nil {
@@ -456,7 +456,7 @@ func TestEveryFieldIsKept(t *testing.T) {
 func (w *world) row(name string) any {
 	return map[string]any{
 		"endpoint": &state.Endpoint{}, "agent": &state.Agent{}, "key": &state.Key{}, "job": &state.Job{}, "meta": &state.Meta{},
-		"segment": &state.Segment{}, "org": &state.Org{}, "apiKey": &state.APIKey{}, "secrets": &state.Secrets{}, "stored": &state.Stored{},
+		"segment": &state.Segment{}, "org": &state.Org{}, "apiKey": &state.APIKey{}, "secrets": &state.WebhookSecrets{}, "stored": &state.Stored{},
 	}[name]
 }
 

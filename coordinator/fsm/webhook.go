@@ -120,8 +120,8 @@ func (s *step) putDelivery(n *state.Job, d *state.Delivery) {
 
 // putSecret adds a secret. One that nobody has seen gives way at once; of the
 // others at most two live.
-func (s *step) putSecret(c *command.PutSecret) command.Result {
-	row := s.txn.Secrets(c.GetOrg())
+func (s *step) putSecret(c *command.PutWebhookSecret) command.Result {
+	row := s.txn.WebhookSecrets(c.GetOrg())
 	id := protocol.SecretID(c.GetId())
 	for _, one := range row.Live(s.clock) {
 		if one.ID == id {
@@ -135,7 +135,7 @@ func (s *step) putSecret(c *command.PutSecret) command.Result {
 	if c.GetAutomatic() && len(live) > 0 {
 		return refuse(protocol.CodeConflict, "The organisation has a webhook secret")
 	}
-	live = slices.DeleteFunc(live, func(one state.Secret) bool { return one.Automatic })
+	live = slices.DeleteFunc(live, func(one state.WebhookSecret) bool { return one.Automatic })
 	switch {
 	case len(live) > 0 && !c.GetRotate():
 		return refuse(protocol.CodeConflict, "The organisation has a webhook secret: rotate it")
@@ -147,23 +147,23 @@ func (s *step) putSecret(c *command.PutSecret) command.Result {
 			live[i].ExpiresMs = end
 		}
 	}
-	live = append(live, state.Secret{
+	live = append(live, state.WebhookSecret{
 		ID: id, Key: bytes.Clone(c.GetKey()), CreatedMs: s.clock, Automatic: c.GetAutomatic(),
 	})
-	s.txn.PutSecrets(&state.Secrets{Org: c.GetOrg(), List: live})
+	s.txn.PutWebhookSecrets(&state.WebhookSecrets{Org: c.GetOrg(), List: live})
 	return command.Result{CreatedMs: s.clock}
 }
 
-func (s *step) dropSecret(c *command.DropSecret) command.Result {
-	row := s.txn.Secrets(c.GetOrg())
+func (s *step) dropSecret(c *command.DropWebhookSecret) command.Result {
+	row := s.txn.WebhookSecrets(c.GetOrg())
 	if row == nil {
 		return replayed()
 	}
 	id := protocol.SecretID(c.GetId())
-	left := slices.DeleteFunc(slices.Clone(row.List), func(one state.Secret) bool { return one.ID == id })
+	left := slices.DeleteFunc(slices.Clone(row.List), func(one state.WebhookSecret) bool { return one.ID == id })
 	if len(left) == len(row.List) {
 		return replayed()
 	}
-	s.txn.PutSecrets(&state.Secrets{Org: row.Org, List: left})
+	s.txn.PutWebhookSecrets(&state.WebhookSecrets{Org: row.Org, List: left})
 	return command.Result{}
 }

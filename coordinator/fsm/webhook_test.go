@@ -201,12 +201,12 @@ func TestAnswersGiveWayToMemory(t *testing.T) {
 
 func TestSecretsRotate(t *testing.T) {
 	w := hooking(t)
-	automatic := func(p *command.PutSecret) { p.Automatic = true }
-	rotate := func(p *command.PutSecret) { p.Rotate, p.OverlapMs = true, 1000 }
+	automatic := func(p *command.PutWebhookSecret) { p.Automatic = true }
+	rotate := func(p *command.PutWebhookSecret) { p.Rotate, p.OverlapMs = true, 1000 }
 	live := func(want ...int) {
 		t.Helper()
 		var got []int
-		for _, s := range w.store.View().Secrets(org1).Live(w.clock) {
+		for _, s := range w.store.View().WebhookSecrets(org1).Live(w.clock) {
 			got = append(got, int(s.ID[15]))
 		}
 		if !slices.Equal(got, want) {
@@ -232,7 +232,7 @@ func TestSecretsRotate(t *testing.T) {
 	w.again(dropSecret(3, org1))
 	live(4)
 	w.ok(dropSecret(4, org1))
-	if s := w.store.View().Secrets(org1); s != nil {
+	if s := w.store.View().WebhookSecrets(org1); s != nil {
 		t.Errorf("the row is %+v, want none", s)
 	}
 	w.again(dropSecret(4, org1))
@@ -243,7 +243,7 @@ func TestDeletedOrganisationSignsNothing(t *testing.T) {
 	w.ok(putOrg("org_gone"))
 	w.ok(putSecret(1, "org_gone"))
 	w.ok(deleteOrg("org_gone"))
-	if s := w.store.View().Secrets("org_gone"); s != nil {
+	if s := w.store.View().WebhookSecrets("org_gone"); s != nil {
 		t.Errorf("the secrets are %+v, want none", s)
 	}
 	w.refused(putSecret(2, "org_gone"), protocol.CodeOrgNotFound)

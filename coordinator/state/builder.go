@@ -103,8 +103,8 @@ func (b *Builder) Key(k *Key) error {
 	return b.insert(tableKeys, k)
 }
 
-// Secrets adds an organisation's webhook secrets.
-func (b *Builder) Secrets(s *Secrets) error {
+// WebhookSecrets adds an organisation's webhook secrets.
+func (b *Builder) WebhookSecrets(s *WebhookSecrets) error {
 	if err := ascend(&b.last.secrets, []byte(s.Org)); err != nil {
 		return fmt.Errorf("webhook secrets of %s %w", s.Org, err)
 	}

@@ -43,7 +43,7 @@ func (v *View) DigestUntil(done <-chan struct{}) (sum [32]byte, ok bool) {
 		d.agent(a)
 	}
 	v.Keys(func(k *Key) bool { d.key(k); return true })
-	for _, s := range v.AllSecrets() {
+	for _, s := range v.AllWebhookSecrets() {
 		d.secrets(s)
 	}
 	d.number(uint64(len(v.segments)))
@@ -220,7 +220,7 @@ func (d *digest) outcome(o *Outcome) {
 	}
 }
 
-func (d *digest) secrets(s *Secrets) {
+func (d *digest) secrets(s *WebhookSecrets) {
 	d.text(s.Org)
 	d.number(uint64(len(s.List)))
 	for i := range s.List {

@@ -59,7 +59,7 @@ func (d *Delivery) size() int {
 }
 
 // Size returns the bytes that the row counts for.
-func (s *Secrets) Size() int64 {
+func (s *WebhookSecrets) Size() int64 {
 	n := secretsOverhead + 2*len(s.Org)
 	for i := range s.List {
 		n += secretOverhead + len(s.List[i].Key)

@@ -27,7 +27,7 @@ type Txn struct {
 	agents    table[protocol.AgentID, Agent]
 	keys      table[keyID, Key]
 	orgs      table[string, Org]
-	secrets   table[string, Secrets]
+	secrets   table[string, WebhookSecrets]
 	stored    table[storedID, Stored]
 	order     []announced
 }

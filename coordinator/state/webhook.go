@@ -29,15 +29,15 @@ type DeliveryAttempt struct {
 	Answer    string // the begin of the receiver's answer
 }
 
-// Secrets are what the webhooks of one organisation are signed with, in clear:
+// WebhookSecrets are what the webhooks of one organisation are signed with, in clear:
 // a hash cannot sign.
-type Secrets struct {
+type WebhookSecrets struct {
 	Org  string
-	List []Secret // in the order in which they were made; some may have expired
+	List []WebhookSecret // in the order in which they were made; some may have expired
 }
 
-// Secret is one of them.
-type Secret struct {
+// WebhookSecret is one of them.
+type WebhookSecret struct {
 	ID        protocol.SecretID
 	Key       []byte
 	CreatedMs int64
@@ -47,8 +47,8 @@ type Secret struct {
 
 // Live returns the secrets that sign at the given clock, oldest first. A nil
 // receiver has none.
-func (s *Secrets) Live(clockMs int64) []Secret {
-	var live []Secret
+func (s *WebhookSecrets) Live(clockMs int64) []WebhookSecret {
+	var live []WebhookSecret
 	if s != nil {
 		for _, one := range s.List {
 			if one.ExpiresMs == 0 || clockMs < one.ExpiresMs {
@@ -83,27 +83,27 @@ func (j *Job) Revised() uint64 {
 	return j.Index
 }
 
-// Secrets returns what an organisation's webhooks are signed with, or nil.
-func (v *View) Secrets(org string) *Secrets {
-	return first[Secrets](v.tables, tableSecrets, &org)
+// WebhookSecrets returns what an organisation's webhooks are signed with, or nil.
+func (v *View) WebhookSecrets(org string) *WebhookSecrets {
+	return first[WebhookSecrets](v.tables, tableSecrets, &org)
 }
 
-// AllSecrets returns the secrets of all organisations, sorted by name.
-func (v *View) AllSecrets() []*Secrets {
-	var out []*Secrets
+// AllWebhookSecrets returns the secrets of all organisations, sorted by name.
+func (v *View) AllWebhookSecrets() []*WebhookSecrets {
+	var out []*WebhookSecrets
 	name := ""
-	for s := range rows[Secrets](v.tables, tableSecrets, &name) {
+	for s := range rows[WebhookSecrets](v.tables, tableSecrets, &name) {
 		out = append(out, s)
 	}
 	return out
 }
 
-// Secrets returns what an organisation's webhooks are signed with, or nil.
-func (t *Txn) Secrets(org string) *Secrets { return t.secrets.get(t.base, org) }
+// WebhookSecrets returns what an organisation's webhooks are signed with, or nil.
+func (t *Txn) WebhookSecrets(org string) *WebhookSecrets { return t.secrets.get(t.base, org) }
 
-// PutSecrets writes an organisation's secrets; an empty list removes the row.
-func (t *Txn) PutSecrets(s *Secrets) {
-	if before := t.Secrets(s.Org); before != nil {
+// PutWebhookSecrets writes an organisation's secrets; an empty list removes the row.
+func (t *Txn) PutWebhookSecrets(s *WebhookSecrets) {
+	if before := t.WebhookSecrets(s.Org); before != nil {
 		t.bytes -= before.Size()
 	}
 	after := s
@@ -120,7 +120,7 @@ type secretsIndex struct{}
 var _ memdb.SingleIndexer = secretsIndex{}
 
 func (secretsIndex) FromObject(row any) (bool, []byte, error) {
-	return true, []byte(row.(*Secrets).Org), nil
+	return true, []byte(row.(*WebhookSecrets).Org), nil
 }
 
 func (secretsIndex) FromArgs(args ...any) ([]byte, error) {

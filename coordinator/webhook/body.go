@@ -14,8 +14,8 @@ import (
 	"windlass/protocol"
 )
 
-// maxOutput is the largest output that a webhook carries itself; a larger one is a
-// URL. With everything else the body stays below 1 MiB, which is what common
+// maxOutput is the largest output that a webhook carries itself (seed S3: the full
+// result); a larger one, and one with files, is shown as a status shows it. With everything else the body stays below 1 MiB, which is what common
 // servers take unless they are told otherwise.
 const maxOutput = 960 << 10
 

@@ -130,7 +130,7 @@ func TestBadPartsAreLeftOut(t *testing.T) {
 // TestSignatures verifies both as their specifications say, with two secrets.
 func TestSignatures(t *testing.T) {
 	older, newer := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-	s := newSigner("msg_1", 1_700_000_000, []state.Secret{{Key: older}, {Key: newer}})
+	s := newSigner("msg_1", 1_700_000_000, []state.WebhookSecret{{Key: older}, {Key: newer}})
 	body := []byte(`{"a":1}`)
 	if err := s.read(bytes.NewReader(body)); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestStandardVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSigner("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, []state.Secret{{Key: key}})
+	s := newSigner("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, []state.WebhookSecret{{Key: key}})
 	if err := s.read(strings.NewReader(`{"test": 2432232314}`)); err != nil {
 		t.Fatal(err)
 	}

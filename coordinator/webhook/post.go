@@ -45,7 +45,7 @@ type message struct {
 	id      string
 	url     string
 	body    *Body
-	secrets []state.Secret // that sign, oldest first
+	secrets []state.WebhookSecret // that sign, oldest first
 	at      time.Time
 }
 

@@ -70,16 +70,12 @@ func reset(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// TestBrokenReceivers: all at once, and a sound one beside them. Everything that can
-// be delivered is; memory stays bounded.
-func TestBrokenReceivers(t *testing.T) {
-	w := newWorld(t)
-	w.quick()
+// broken are the receivers by what is wrong with them; the sound one counts.
+func (w *world) broken(t *testing.T, served *atomic.Int32) map[string]string {
 	var seen sync.Map // webhooks, and "reset"
-	var served atomic.Int32
 	bomb := zipped(t, 64<<20)
 	metadata := w.raw(t, func(net.Conn) { t.Error("a redirect was followed") })
-	receivers := map[string]string{
+	return map[string]string{
 		"redirects to itself": handler(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently)
 		}),
@@ -141,6 +137,15 @@ func TestBrokenReceivers(t *testing.T) {
 		"nobody":        unused(t),
 		"sound":         handler(t, func(http.ResponseWriter, *http.Request) { served.Add(1) }),
 	}
+}
+
+// TestBrokenReceivers: all at once, and a sound one beside them. Everything that can
+// be delivered is; memory stays bounded.
+func TestBrokenReceivers(t *testing.T) {
+	w := newWorld(t)
+	w.quick()
+	var served atomic.Int32
+	receivers := w.broken(t, &served)
 	const each = 8
 	ids := make(map[string][]protocol.JobID)
 	for name, url := range receivers {

@@ -15,6 +15,7 @@ import (
 
 	"windlass/coordinator/blob"
 	"windlass/coordinator/command"
+	"windlass/coordinator/output"
 	"windlass/coordinator/state"
 	"windlass/protocol"
 	"windlass/protocol/netguard"
@@ -55,6 +56,10 @@ type Config struct {
 	// before an attempt, and after one that succeeded.
 	Failpoint func(point string)
 }
+
+// errUnsigned says that the cluster has no secret for URLs yet: a body made now
+// would be another one than later.
+var errUnsigned = errors.New("URLs of outputs cannot be signed yet")
 
 // The failpoints.
 const (
@@ -232,7 +237,11 @@ func (t *term) attempt(ctx context.Context, row *state.Job, startedMs int64) (ou
 	if err != nil {
 		return outcome{}, err
 	}
-	body, err := NewBody(row, t.cfg.Store.View().Meta().Secret)
+	secret := t.cfg.Store.View().Meta().Secret
+	if secret == (output.Secret{}) && (row.Outcome.Output.Ref != nil || len(row.Outcome.Files) > 0) {
+		return outcome{}, errUnsigned
+	}
+	body, err := NewBody(row, secret)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -340,7 +349,7 @@ type Stats struct {
 	Pending                     int    // deliveries, those of the next lines too
 	Ready                       int    // that are due and wait for a place
 	Flying                      int    // attempts under way
-	OldestMs                    int64  // since when the oldest is pending, unix; 0: there is none
+	OldestMs                    int64  // for how long the oldest is pending
 }
 
 // Stats returns the numbers of this moment.
@@ -359,6 +368,8 @@ func (s *Sender) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out.Leads, out.Pending, out.Ready, out.Flying = true, len(t.schedule.entries), t.schedule.ready, t.schedule.flying
-	out.OldestMs = t.schedule.oldest()
+	if sinceMs := t.schedule.oldest(); sinceMs > 0 {
+		out.OldestMs = max(s.cfg.NowMs()-sinceMs, 0)
+	}
 	return out
 }

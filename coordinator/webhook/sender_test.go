@@ -57,8 +57,7 @@ func TestSchedule(t *testing.T) {
 		end := w.lead()
 		synctest.Wait()
 		id := w.ended("https://example.com/hook")
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		end()
 		list := got()
 		if len(list) != 5 {
@@ -127,8 +126,7 @@ func TestAnswersDecide(t *testing.T) {
 			w.receiving(func(int) (*http.Response, error) { return c.answer() })
 			defer w.lead()()
 			id := w.ended("https://example.com/hook")
-			time.Sleep(2 * time.Hour)
-			synctest.Wait()
+			pass(2 * time.Hour)
 			d := w.webhook(id)
 			if d.State != c.state || len(d.Log) != c.attempts || d.Log[0].Error != c.err {
 				t.Errorf("%s: the delivery is %+v", name, d)
@@ -155,8 +153,7 @@ func TestRetryAfter(t *testing.T) {
 			})
 			defer w.lead()()
 			w.ended("https://example.com/hook")
-			time.Sleep(3 * time.Hour)
-			synctest.Wait()
+			pass(3 * time.Hour)
 			if list := got(); len(list) != 2 || list[1].at != want {
 				t.Errorf("%s: attempts at %+v, want the second after %s", header, list, want)
 			}
@@ -233,15 +230,14 @@ func TestLeaderWaitsForItsTime(t *testing.T) {
 		w.ended("https://example.com/hook")
 		synctest.Wait()
 		end()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		end = w.lead()
 		defer func() { end() }()
 		synctest.Wait()
 		if n := len(got()); n != 1 {
 			t.Fatalf("%d attempts after a minute, want 1", n)
 		}
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		pass(2 * time.Minute)
 		if n := len(got()); n != 2 {
 			t.Errorf("%d attempts after three minutes, want 2", n)
 		}
@@ -281,15 +277,13 @@ func TestHangingReceiverDelaysNobody(t *testing.T) {
 			w.ended("https://good.example/hook")
 		}
 		defer w.lead()()
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 		mu.Lock()
 		if len(served) != 50 || slices.Max(served) > 100*time.Millisecond || most != maxLane {
 			t.Errorf("%d of 50 were served, the last after %s; %d hang at a time", len(served), slices.Max(served), most)
 		}
 		mu.Unlock()
-		time.Sleep(15 * time.Second)
-		synctest.Wait()
+		pass(15 * time.Second)
 		if d := w.webhook(protocol.JobID(id16(1))); d.Attempt != 1 || d.Log[0].Error != "the receiver did not answer within 15s" || d.Log[0].LatencyMs != 15_000 {
 			t.Errorf("the delivery is %+v", d)
 		}
@@ -314,8 +308,7 @@ func TestRecordIsRepeated(t *testing.T) {
 		}
 		defer w.lead()()
 		id := w.ended("https://example.com/hook")
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		if d := w.webhook(id); d.State != protocol.DeliveryDelivered || len(got()) != 1 {
 			t.Errorf("the delivery is %+v after %d requests", d, len(got()))
 		}
@@ -333,8 +326,7 @@ func TestAbsentOutput(t *testing.T) {
 		gone := w.completed("https://example.com/hook", &command.Payload{Sha256: make([]byte, 32), Size: 100_000})
 		kept := w.completed("https://example.com/hook", stored)
 		defer w.lead()()
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 		if d := w.webhook(gone); d.State != protocol.DeliveryFailed || d.Log[0].Error != "the output is not stored any more" {
 			t.Errorf("the delivery is %+v", d)
 		}
@@ -350,7 +342,7 @@ func TestOldDeliveriesEnd(t *testing.T) {
 		w := newWorld(t)
 		got := w.receiving(func(int) (*http.Response, error) { return answer(200) })
 		id := w.ended("https://example.com/hook")
-		time.Sleep(maxAge)
+		pass(maxAge)
 		defer w.lead()()
 		synctest.Wait()
 		if d := w.webhook(id); d.State != protocol.DeliveryFailed || len(got()) != 0 {
@@ -368,14 +360,12 @@ func TestNewRunStopsTheOld(t *testing.T) {
 		id := w.ended("https://example.com/hook")
 		synctest.Wait()
 		w.ok(&command.Command{Op: &command.Command_Reopen{Reopen: &command.Reopen{Job: id[:], Org: protocol.OrgDefault, ExpectRun: 1}}})
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		if n := len(got()); n != 1 {
 			t.Fatalf("%d attempts while the job runs again", n)
 		}
 		w.cancel(id)
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		if list := got(); len(list) != 6 || list[5].id != protocol.WebhookID(id, 2) {
 			t.Errorf("%d attempts, the last of %s", len(list), list[len(list)-1].id)
 		}
@@ -393,16 +383,16 @@ func TestSecretIsMadeOnce(t *testing.T) {
 			w.ended("https://example.com/hook")
 		}
 		synctest.Wait()
-		made := w.store.View().Secrets(protocol.OrgDefault)
+		made := w.store.View().WebhookSecrets(protocol.OrgDefault)
 		if len(made.List) != 1 || !made.List[0].Automatic || len(got()) != 20 {
 			t.Fatalf("%d secrets after %d webhooks", len(made.List), len(got()))
 		}
 		own := NewSecret(protocol.OrgDefault, time.Now())
-		w.ok(&command.Command{Op: &command.Command_PutSecret{PutSecret: own}})
+		w.ok(&command.Command{Op: &command.Command_PutWebhookSecret{PutWebhookSecret: own}})
 		w.ended("https://example.com/hook")
 		synctest.Wait()
 		last := got()[20]
-		s := newSigner(last.id, time.Now().Unix(), w.store.View().Secrets(protocol.OrgDefault).List)
+		s := newSigner(last.id, time.Now().Unix(), w.store.View().WebhookSecrets(protocol.OrgDefault).List)
 		if err := s.read(strings.NewReader(last.body)); err != nil {
 			t.Fatal(err)
 		}

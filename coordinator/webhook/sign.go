@@ -28,7 +28,7 @@ type signer struct {
 // it is that of the oldest secret, so that a receiver which knows only that one
 // goes on until it has the new one. Its key is the secret's text, as S0 verifies;
 // that of Standard Webhooks is its bytes.
-func newSigner(id string, unixSeconds int64, secrets []state.Secret) *signer {
+func newSigner(id string, unixSeconds int64, secrets []state.WebhookSecret) *signer {
 	s := &signer{
 		id: id, timestamp: strconv.FormatInt(unixSeconds, 10),
 		seed: hmac.New(sha256.New, []byte(protocol.SecretText(secrets[0].Key))),

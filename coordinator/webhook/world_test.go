@@ -51,6 +51,7 @@ func newWorld(t testing.TB) *world {
 		Rule:    &netguard.Rule{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	})
 	w.ok(&command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureAPI}}})
+	w.ok(&command.Command{Op: &command.Command_PutClusterSecret{PutClusterSecret: &command.PutClusterSecret{Secret: bytes.Repeat([]byte{9}, 32)}}})
 	w.ok(&command.Command{Op: &command.Command_PutEndpoint{PutEndpoint: &command.PutEndpoint{
 		Org: protocol.OrgDefault, Id: "ep_echo", Doc: []byte(`{"runtime":{"kind":"builtin"}}`),
 	}}})
