@@ -10,6 +10,11 @@ type table[K comparable, Row any] struct {
 	edits []edit[Row]
 }
 
+// keptEdits is how many rows a transaction may have touched for its map to be used
+// again. Clearing a map costs what it once grew to: after a replay of thousands of
+// entries at a time each small batch would pay for them.
+const keptEdits = 1024
+
 // edit is one row before the transaction and as it is now; nil: it is not there.
 type edit[Row any] struct {
 	before, after *Row
@@ -19,7 +24,7 @@ type edit[Row any] struct {
 
 func (t *table[K, Row]) reset(name string) {
 	t.name = name
-	if t.byKey == nil {
+	if t.byKey == nil || len(t.byKey) > keptEdits {
 		t.byKey = make(map[K]int)
 	}
 	clear(t.byKey)

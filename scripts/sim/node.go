@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// groupBits is how many entries a replica applies at once: one, or up to some
-	// thousands. What an entry leads to must not depend on it.
-	groupBits = 12
+	// groupBits is how many entries a replica applies at once: one, or some
+	// hundreds. What an entry leads to must not depend on it.
+	groupBits = 9
 	// followBits is how long a follower waits before it applies what was committed:
 	// up to a minute, and as often some milliseconds.
 	followBits = 16
 	// snapshotGap is how many entries lie between two snapshots at least.
-	snapshotGap = 1024
+	snapshotGap = 2048
 )
 
 // node is one coordinator: a replica of the log with the real state machine,

@@ -154,6 +154,8 @@ func (m *mutant) apply(dir string) (overlay string, err error) {
 	return overlay, nil
 }
 
+func timedOut(out string) bool { return strings.Contains(out, "panic: test timed out") }
+
 // judge runs the test with the bug.
 func (m *mutant) judge(ctx context.Context, dir string) {
 	begin := time.Now()
@@ -171,7 +173,10 @@ func (m *mutant) judge(ctx context.Context, dir string) {
 		return
 	}
 	out, failed := goTest(ctx, m.pkg, []string{m.tests}, m.base.limit, "-failfast", "-overlay", overlay)
-	m.hung = strings.Contains(out, "panic: test timed out")
+	if m.hung = timedOut(out); m.hung {
+		out, failed = goTest(ctx, m.pkg, []string{m.tests}, doubtFactor*m.base.limit, "-failfast", "-overlay", overlay)
+		m.hung = timedOut(out)
+	}
 	switch {
 	case !failed:
 		m.failure = "the test passes with the bug"
