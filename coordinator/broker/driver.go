@@ -47,6 +47,14 @@ func (d *Driver) Alarm() int64 { return d.term.armedAt }
 // Ring does what has become due.
 func (d *Driver) Ring() { d.term.ring() }
 
+// Woken reports whether a parked sync was answered since it was asked last.
+// Otherwise asking them finds only those whose hold is over.
+func (d *Driver) Woken() bool {
+	woken := d.term.woken
+	d.term.woken = false
+	return woken
+}
+
 // End ends the leadership: every call that waits is answered with NO_LEADER.
 func (d *Driver) End() { d.term.end() }
 

@@ -354,6 +354,7 @@ func (t *term) unpark(a *agent) {
 func (t *term) wake(a *agent, r reply) {
 	w := a.waiter
 	t.unpark(a)
+	t.woken = true
 	w.ch <- &r
 }
 

@@ -50,6 +50,7 @@ type term struct {
 	stalledTo int64 // no lease is proposed before: the log just failed
 	rematchAt int64 // a rejection ends; never when there is none
 	armedAt   int64
+	woken     bool // a parked sync was answered; only a Driver asks
 }
 
 const never = math.MaxInt64

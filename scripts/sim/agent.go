@@ -295,11 +295,7 @@ func (a *agent) sync() {
 	do := func(d *broker.Driver) (func() (any, bool, error), func()) {
 		w.check.stated(a, req.Incarnation, req.Held)
 		ask, gone := d.Sync(req)
-		w.in(max(req.HoldMs, minHold), func() {
-			if node.frozen <= w.now {
-				node.stepped()
-			}
-		})
+		w.in(max(req.HoldMs, minHold), node.holdOver)
 		return answerOr(ask), gone
 	}
 	a.parkedAt = w.now

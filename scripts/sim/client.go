@@ -167,7 +167,7 @@ func (c *clients) spec(number int64) *command.Submit {
 	case 1:
 		s.TtlMs = 0
 	}
-	if r.IntN(2) == 0 {
+	if r.IntN(3) == 0 {
 		s.IdempotencyKey, s.PayloadHash = fmt.Sprintf("key %d", number), make([]byte, 32)
 	}
 	return s

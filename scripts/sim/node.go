@@ -162,6 +162,7 @@ func (n *node) resign() {
 	}
 	n.term.End()
 	n.answered()
+	n.poll(&n.syncs)
 	n.term = nil
 	n.duty.end()
 	zombies := n.zombies
@@ -199,9 +200,11 @@ func (n *node) poll(calls *[]*served) {
 
 // stepped answers the syncs that have an answer now and follows the alarm.
 func (n *node) stepped() {
-	n.poll(&n.syncs)
 	if n.term == nil {
 		return
+	}
+	if n.term.Woken() {
+		n.poll(&n.syncs)
 	}
 	at, epoch := n.term.Alarm(), n.epoch
 	if at >= n.alarm {
@@ -209,6 +212,16 @@ func (n *node) stepped() {
 	}
 	n.alarm = at
 	n.world.at(at, func() { n.ring(epoch) })
+}
+
+// holdOver answers the syncs whose hold is over.
+func (n *node) holdOver() {
+	w := n.world
+	if n.frozen > w.now {
+		w.at(n.frozen, n.holdOver)
+		return
+	}
+	n.poll(&n.syncs)
 }
 
 func (n *node) ring(epoch int) {
