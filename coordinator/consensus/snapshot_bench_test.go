@@ -21,10 +21,11 @@ import (
 
 const (
 	// benchJobs is the state whose snapshot is written, benchBatch and benchBeat
-	// the writes meanwhile: 12,800 submits a second.
+	// the writes meanwhile: 3,200 submits a second, which a machine that others use
+	// too still takes. Beyond what it takes, a backlog would be measured.
 	benchJobs  = 1_000_000
 	benchBatch = 64
-	benchBeat  = 5 * time.Millisecond
+	benchBeat  = 20 * time.Millisecond
 )
 
 // BenchmarkSnapshotUnderWrites writes snapshots of a million jobs to a disk while
