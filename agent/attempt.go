@@ -114,7 +114,7 @@ func (at *attempt) live(doc protocol.Endpoint) {
 		at.fail(err)
 		return
 	}
-	key := inference.Key{Endpoint: protocol.EndpointName(doc.Org, doc.ID), Revision: doc.Revision}
+	key := inference.Key{Endpoint: spec.Endpoint, Revision: spec.Revision}
 	at.agent.pool.Configure(key, spec, doc.Warm)
 	for take := 1; ; take++ {
 		lease, err := at.agent.pool.Acquire(at.ctx, key, spec, nil)

@@ -65,3 +65,19 @@ func TestOrganisationsAreAnnounced(t *testing.T) {
 		t.Errorf("subscribers heard %+v, %v", changes, err)
 	}
 }
+
+// TestAgentsStayInTheirOrganisation: who knows an agent's id cannot take it over, nor
+// what it leases, with a key of another organisation.
+func TestAgentsStayInTheirOrganisation(t *testing.T) {
+	w := ready(t)
+	w.ok(setFeature(command.FeatureAPI))
+	w.ok(submit(1))
+	w.ok(lease(1, 0, 1, 1))
+	foreign := register(1, 2)
+	foreign.GetRegister().Org = org2
+	w.refused(foreign, protocol.CodeConflict)
+	w.ok(register(1, 2, held(1, 1)))
+	if j := w.job(1); j.Lease == nil {
+		t.Errorf("the agent lost its job: %+v", j)
+	}
+}
