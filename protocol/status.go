@@ -177,12 +177,3 @@ type AgentInfo struct {
 	Host        *HostSample `json:"host,omitempty"`
 	Version     string      `json:"version,omitempty"`
 }
-
-// Explain says where a job stands and why it waits.
-type Explain struct {
-	JobID    JobID    `json:"jobId"`
-	Status   Status   `json:"status"`
-	Position int      `json:"position,omitempty"` // 1 is next
-	Ahead    int      `json:"ahead"`
-	Reasons  []string `json:"reasons"`
-}

@@ -22,6 +22,7 @@ type Broker interface {
 	BeginSync(req *protocol.SyncRequest) func(context.Context) (protocol.SyncResponse, error)
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
 	Explain(job *state.Job) protocol.Explain
+	ExplainNew(org, endpoint string, priority protocol.Priority) protocol.Explain
 	Agents() []protocol.AgentInfo
 	Stats() broker.Stats
 }
@@ -47,6 +48,8 @@ type Deps struct {
 	// Code says why it was refused; an error is a *protocol.Error with
 	// details.outcome, "none" or "unknown", or the context's: it may have happened.
 	Write func(ctx context.Context, c *command.Command) (command.Result, error)
+	// Admit says how a submit would be answered now, and writes nothing.
+	Admit func(c *command.Submit) command.Result
 	// Barrier returns when this node has applied all that was acknowledged
 	// before the call; callers that come together share one check.
 	Barrier func(ctx context.Context) error

@@ -174,23 +174,6 @@ func (s *Server) readDetail(ctx context.Context, p state.Payload, out any) error
 	return json.Unmarshal(raw, out)
 }
 
-// explain is GET /v2/jobs/{id}/explain.
-func (s *Server) explain(c *call) error {
-	ctx, cancel := c.context()
-	defer cancel()
-	row, err := c.job(ctx)
-	if err != nil {
-		return err
-	}
-	b, berr := s.deps.Broker()
-	if berr != nil {
-		return errElsewhere
-	}
-	e := b.Explain(row)
-	e.Status = s.shownStatus(row)
-	return c.json(e)
-}
-
 // events is GET /v2/jobs/{id}/events: what the row knows of the job's history.
 func (s *Server) events(c *call) error {
 	ctx, cancel := c.context()

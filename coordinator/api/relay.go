@@ -34,7 +34,7 @@ const (
 func relayedHeaders() []string {
 	return []string{
 		fasthttp.HeaderHost, fasthttp.HeaderAuthorization, fasthttp.HeaderContentType, fasthttp.HeaderAccept,
-		fasthttp.HeaderIfNoneMatch, protocol.HeaderLastEventID,
+		fasthttp.HeaderIfNoneMatch, protocol.HeaderLastEventID, protocol.HeaderIdempotencyKey,
 	}
 }
 
@@ -42,7 +42,7 @@ func relayedHeaders() []string {
 func answerHeaders() []string {
 	return []string{
 		fasthttp.HeaderETag, fasthttp.HeaderRetryAfter, fasthttp.HeaderAllow, fasthttp.HeaderWWWAuthenticate,
-		protocol.HeaderIndex, protocol.HeaderAge,
+		protocol.HeaderIndex, protocol.HeaderAge, protocol.HeaderReplayed,
 	}
 }
 

@@ -49,8 +49,17 @@ func (s *Server) submit(c *call) error {
 	if err := s.schemas.check(endpoint, in.input); err != nil {
 		return err
 	}
-	cmd, id, err := s.submitCommand(ctx, endpoint, in)
+	cmd, id, err := s.submitCommand(endpoint, in)
 	if err != nil {
+		return err
+	}
+	if dry, err := c.dry(); dry || err != nil {
+		if err != nil {
+			return err
+		}
+		return s.dryRun(c, endpoint, cmd)
+	}
+	if err := s.putInput(ctx, cmd, in.input); err != nil {
 		return err
 	}
 	res, err := s.deps.Write(ctx, &command.Command{Op: &command.Command_Submit{Submit: cmd}})
@@ -63,9 +72,8 @@ func (s *Server) submit(c *call) error {
 	return s.submitted(c, res, endpoint, in)
 }
 
-// submitCommand chooses the job's id and stores a large input before the
-// command that names it exists (DESIGN 3.11).
-func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submission) (*command.Submit, protocol.JobID, error) {
+// submitCommand chooses the job's id. Its input is added by putInput.
+func (s *Server) submitCommand(e *state.Endpoint, in *submission) (*command.Submit, protocol.JobID, error) {
 	id := protocol.NewJobID(time.UnixMilli(s.deps.NowMs()))
 	policy := e.Doc.Policy
 	cmd := &command.Submit{
@@ -90,16 +98,22 @@ func (s *Server) submitCommand(ctx context.Context, e *state.Endpoint, in *submi
 		}
 		cmd.PayloadHash = hash[:]
 	}
-	if len(in.input) <= protocol.InlineInput {
-		cmd.Input = &command.Payload{Inline: in.input}
-		return cmd, id, nil
+	return cmd, id, nil
+}
+
+// putInput stores a large input before the command that names it is proposed
+// (DESIGN 3.11).
+func (s *Server) putInput(ctx context.Context, cmd *command.Submit, input []byte) error {
+	if len(input) <= protocol.InlineInput {
+		cmd.Input = &command.Payload{Inline: input}
+		return nil
 	}
-	digest, size, err := s.deps.Blobs.Put(ctx, bytes.NewReader(in.input), nil, protocol.MaxBody)
+	digest, size, err := s.deps.Blobs.Put(ctx, bytes.NewReader(input), nil, protocol.MaxBody)
 	if err != nil {
-		return nil, id, storageError(err)
+		return storageError(err)
 	}
 	cmd.Input = &command.Payload{Sha256: digest[:], Size: size}
-	return cmd, id, nil
+	return nil
 }
 
 func either(ms int64, of, fallback time.Duration) int64 {

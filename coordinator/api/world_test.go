@@ -142,7 +142,7 @@ func newWorld(t testing.TB) *world {
 	w.server, err = New(Deps{
 		Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys,
 		Limits: w, Failures: auth.NewFailures(0), Broker: w.lead, Cluster: standing{w: w},
-		Write:   w.write,
+		Write: w.write, Admit: func(c *command.Submit) command.Result { return fsm.Admit(w.store.View(), c) },
 		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
 		Member:    func() Member { return Member{Node: "test-node", Leader: true, Term: 7} },
 		PublicURL: func() string { return "" }, Version: "test", Log: zerolog.New(w),

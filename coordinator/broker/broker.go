@@ -181,6 +181,15 @@ func (b *Broker) Explain(job *state.Job) protocol.Explain {
 	return t.explain(job)
 }
 
+// ExplainNew says the same of a job that would be submitted now.
+func (b *Broker) ExplainNew(org, endpoint string, priority protocol.Priority) protocol.Explain {
+	t, err := b.current()
+	if err != nil {
+		return protocol.Explain{Status: protocol.StatusQueued, Reasons: []string{"no coordinator leads at the moment"}}
+	}
+	return t.explainNew(org, endpoint, priority)
+}
+
 // Agents lists the registered agents by name, then id; empty without leadership.
 func (b *Broker) Agents() []protocol.AgentInfo {
 	t, err := b.current()

@@ -18,6 +18,8 @@ const (
 	otherPool
 	noKind
 	noGPU
+	otherGPU // as smallGPU: only explain tells these from noGPU
+	smallGPU
 	isDraining
 	slotsBusy
 	gpusBusy

@@ -236,8 +236,12 @@ func TestEveryCoordinatorServesEveryRequest(t *testing.T) {
 				t.Errorf("%s: batch %+v", reader.URL, batch)
 			}
 			var why protocol.Explain
-			if reader.ask(t, "GET", jobPath(id)+"/explain", "", &why); why.JobID != id || len(why.Reasons) == 0 {
+			if reader.ask(t, "GET", jobPath(id)+"/explain", "", &why); why.JobID != id || len(why.Reasons) == 0 || why.Position != 1 {
 				t.Errorf("%s: explain %+v", reader.URL, why)
+			}
+			var plan protocol.DryRun
+			if reader.ask(t, "POST", "/v2/endpoints/"+endpoint+"/runasync?dryRun=true", `{"input":{}}`, &plan); plan.Explain == nil || plan.Explain.Position != 2 {
+				t.Errorf("%s: dry run %+v", reader.URL, plan)
 			}
 		}
 		ender := p.Nodes[(i+1)%3]

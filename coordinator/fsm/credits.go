@@ -12,20 +12,31 @@ import (
 // proposes one repeats it for seconds; nobody makes so many meanwhile.
 const keptGrants = 64
 
-// reserve keeps amount back for a job that is submitted; refused when the
-// organisation pays with credits and has less.
-func (s *step) reserve(org string, amount int64) (kept protocol.Money, r command.Result, refused bool) {
+// affordable refuses a job that an organisation that pays with credits has too
+// few for.
+func (s *step) affordable(org string, amount int64) command.Result {
 	o := s.txn.Org(org)
 	if amount == 0 || o == nil || !o.Credits.Enabled {
-		return 0, r, false
+		return command.Result{}
 	}
-	if free := o.Credits.Free(); free < amount {
-		r = refuse(protocol.CodeCredits, "The organisation has too few credits for this job")
-		r.Count = free
-		return 0, r, true
+	free := o.Credits.Free()
+	if free >= amount {
+		return command.Result{}
+	}
+	r := refuse(protocol.CodeCredits, "The organisation has too few credits for this job")
+	r.Count = free
+	return r
+}
+
+// reserve keeps amount back for a job, and returns what is kept; nothing when the
+// organisation does not pay with credits.
+func (s *step) reserve(org string, amount int64) protocol.Money {
+	o := s.txn.Org(org)
+	if amount == 0 || o == nil || !o.Credits.Enabled {
+		return 0
 	}
 	s.credit(o, 0, amount)
-	return protocol.Money(amount), r, false
+	return protocol.Money(amount)
 }
 
 // unreserve gives back what was kept for a job that has ended.

@@ -95,12 +95,11 @@ func (s *step) reopen(c *command.Reopen) command.Result {
 	if r, full := s.queueFull(e, 0); full {
 		return r
 	}
-	kept, r, refused := s.reserve(j.Org, c.GetReserve())
-	if refused {
+	if r := s.affordable(j.Org, c.GetReserve()); r.Code != "" {
 		return r
 	}
 	n := s.copyOf(j)
-	n.Reserved = kept
+	n.Reserved = s.reserve(j.Org, c.GetReserve())
 	n.Status, n.Outcome = protocol.StatusQueued, nil
 	n.Run++
 	n.Failures, n.Losses = 0, 0

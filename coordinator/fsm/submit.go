@@ -25,8 +25,33 @@ func (s *step) submit(c *command.Submit) command.Result {
 		return r
 	}
 	e := s.txn.Endpoint(c.GetOrg(), c.GetEndpoint())
+	j, key, r := s.admit(c, e)
+	if r.Code != "" {
+		return r
+	}
+	j.Reserved = s.reserve(e.Org, c.GetReserve())
+	j.Seq = s.txn.NextSeq()
+	s.txn.PutJob(j)
+	if key != nil {
+		s.txn.PutKey(key)
+	}
+	return command.Result{Job: id, CreatedMs: j.CreatedMs, Run: j.Run}
+}
+
+// Admit says how a submit would be answered at a view, and changes nothing.
+func Admit(v *state.View, c *command.Submit) command.Result {
+	s := &step{txn: v.Reading(), clock: v.ClockMs()}
+	if r, bound := s.bound(c); bound {
+		return r
+	}
+	_, _, r := s.admit(c, s.txn.Endpoint(c.GetOrg(), c.GetEndpoint()))
+	return r
+}
+
+// admit checks everything that can refuse a new job, and makes its rows.
+func (s *step) admit(c *command.Submit, e *state.Endpoint) (*state.Job, *state.Key, command.Result) {
 	if e == nil {
-		return refuse(protocol.CodeEndpointNotFound, "The endpoint does not exist")
+		return nil, nil, refuse(protocol.CodeEndpointNotFound, "The endpoint does not exist")
 	}
 	j := s.newJob(c, e)
 	key := s.newKey(c, e)
@@ -35,25 +60,15 @@ func (s *step) submit(c *command.Submit) command.Result {
 		size += key.Size()
 	}
 	if r, full := s.queueFull(e, int(c.GetQueueLimit())); full {
-		return r
+		return nil, nil, r
 	}
 	if r, full := s.storageFull(c); full {
-		return r
+		return nil, nil, r
 	}
 	if limit := s.txn.Settings().MaxBytes; limit > 0 && s.txn.Bytes()+size > limit {
-		return full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
+		return nil, nil, full(command.LimitMemory, s.txn.Bytes(), "The coordinators' memory for jobs is full")
 	}
-	kept, r, refused := s.reserve(e.Org, c.GetReserve())
-	if refused {
-		return r
-	}
-	j.Reserved = kept
-	j.Seq = s.txn.NextSeq()
-	s.txn.PutJob(j)
-	if key != nil {
-		s.txn.PutKey(key)
-	}
-	return command.Result{Job: id, CreatedMs: j.CreatedMs, Run: j.Run}
+	return j, key, s.affordable(e.Org, c.GetReserve())
 }
 
 // bound answers a submit whose idempotency key names a job already.

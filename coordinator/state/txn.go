@@ -46,6 +46,19 @@ func (s *Store) Begin() *Txn {
 	}
 	t := s.txn
 	t.base = s.view.Load()
+	t.begin()
+	return t
+}
+
+// Reading returns a transaction over a view that is never applied. It must only
+// read, and belongs to its caller.
+func (v *View) Reading() *Txn {
+	t := &Txn{base: v}
+	t.begin()
+	return t
+}
+
+func (t *Txn) begin() {
 	t.meta, t.bytes = t.base.meta, t.base.bytes
 	t.segments, t.ended, t.apiKeys = t.base.segments, t.base.ended, t.base.apiKeys
 	t.jobs.reset(tableJobs)
@@ -56,7 +69,6 @@ func (s *Store) Begin() *Txn {
 	t.secrets.reset(tableSecrets)
 	t.stored.reset(tableStored)
 	t.order = t.order[:0]
-	return t
 }
 
 // Job returns a job, or nil.

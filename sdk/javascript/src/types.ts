@@ -167,9 +167,17 @@ export interface Page<T> {
 export interface Explanation {
   jobId: string;
   status: JobState;
+  /** One sentence for people. */
+  summary: string;
   position?: number;
   ahead: number;
+  aheadByPriority?: Partial<Record<Priority, number>>;
   reasons: string[];
+  blocking?: { code: string; message: string; owner: "submitter" | "operator" | "nobody"; count?: number; agents?: string[]; fix?: string }[];
+  agents?: { connected: number; suitable: number; free: number };
+  /** No registered agent could ever take the job. */
+  never?: boolean;
+  eta?: { startAt: string; completeAt?: string };
   [key: string]: unknown;
 }
 

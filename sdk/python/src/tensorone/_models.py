@@ -223,9 +223,15 @@ class Explanation(Model):
 
     job_id: str
     status: str
+    summary: str
     position: Optional[int]
     ahead: int
+    ahead_by_priority: Optional[Dict[str, int]]
     reasons: List[str]
+    blocking: Optional[List[Dict[str, Any]]]
+    agents: Optional[Dict[str, int]]
+    never: Optional[bool]
+    eta: Optional[Dict[str, str]]
 
 
 T = TypeVar("T", bound=Model)
