@@ -199,6 +199,26 @@ func (b *Broker) Agents() []protocol.AgentInfo {
 	return t.infos()
 }
 
+// Pause asks the agent of a leased attempt to stop it at a checkpoint. Whether it
+// does is seen in the job. Errors: CONFLICT when the attempt is not leased any
+// more, NO_LEADER.
+func (b *Broker) Pause(job protocol.JobID, attempt uint32) error {
+	t, err := b.current()
+	if err != nil {
+		return err
+	}
+	return t.pause(job, attempt)
+}
+
+// Health tells how an endpoint stands with its agents; zero without leadership.
+func (b *Broker) Health(org, endpoint string) Health {
+	t, err := b.current()
+	if err != nil {
+		return Health{}
+	}
+	return t.health(org, endpoint)
+}
+
 // Stats counts what waits and what runs; zero without leadership.
 func (b *Broker) Stats() Stats {
 	t, err := b.current()

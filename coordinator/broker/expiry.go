@@ -94,7 +94,7 @@ func (t *term) due(l *lease, now int64) {
 		t.release(l, command.Release_LOST, "the agent did not end it at its execution timeout")
 		l.at = now + retryTerm
 	case now >= limit:
-		if l.stop == "" {
+		if l.stop != protocol.StopTimeout {
 			l.stop = protocol.StopTimeout
 			t.touch(l.agent)
 		}

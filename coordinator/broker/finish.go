@@ -56,17 +56,18 @@ func encodeFinish(req *protocol.ReportRequest, f *protocol.Finish, nowMs int64) 
 	if f.RunMs > 0 {
 		c.StartedMs = c.EndedMs - f.RunMs
 	}
-	ok := [3]bool{}
+	ok := [4]bool{}
 	c.Output, ok[0] = payload(f.Output, f.OutputRef)
 	c.Logs, ok[1] = payload(f.Logs, f.LogsRef)
 	c.Chunks, ok[2] = payload(f.Chunks, f.ChunksRef)
+	c.Checkpoint, ok[3] = payload(f.Checkpoint, f.CheckpointRef)
 	if f.Error != nil {
 		c.ErrorCode, c.ErrorMessage = string(f.Error.Code), f.Error.Message
 		if len(f.Error.Details) > 0 {
 			c.ErrorDetails, err = protocol.EncodeJSON(f.Error.Details)
 		}
 	}
-	if c.Files, err = encodeFiles(f.Files, err); err != nil || ok != [3]bool{true, true, true} {
+	if c.Files, err = encodeFiles(f.Files, err); err != nil || ok != [4]bool{true, true, true, true} {
 		return encoded{code: protocol.CodeValidation}
 	}
 	// One bad result must not take the group with it.

@@ -236,7 +236,7 @@ func (t *term) settle(grants []*grant, failed bool) {
 // requeue puts a job that waits by the table back into the queue.
 func (t *term) requeue(job protocol.JobID) bool {
 	row := t.cfg.Store.Job(job)
-	if row == nil || row.Status != protocol.StatusQueued || t.grants[job] != nil || t.reserved[job] > 0 {
+	if row == nil || !row.Waits() || t.grants[job] != nil || t.reserved[job] > 0 {
 		return false
 	}
 	t.queue.Push(t.item(row))

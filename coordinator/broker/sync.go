@@ -405,6 +405,12 @@ func (t *term) assignments(resp *protocol.SyncResponse, jobs []*state.Job, have 
 		if ref := j.Input.Ref; ref != nil {
 			a.InputBlob, a.InputSize = hexOf(ref.SHA256), ref.Size
 		}
+		if x := j.Extra; x != nil {
+			a.S3Config, a.Checkpoint = x.S3Config, x.Checkpoint.Inline
+			if ref := x.Checkpoint.Ref; ref != nil {
+				a.CheckpointBlob, a.CheckpointSize = hexOf(ref.SHA256), ref.Size
+			}
+		}
 		resp.Assign = append(resp.Assign, a)
 		sent := slices.ContainsFunc(resp.Endpoints, func(e protocol.Endpoint) bool {
 			return e.ID == j.Target && e.Org == j.Org && e.Revision == j.Lease.Revision

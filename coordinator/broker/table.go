@@ -141,7 +141,7 @@ func (t *term) item(j *state.Job) queue.Item {
 	e := t.endpoint(j.Org, j.Target)
 	return queue.Item{
 		Job: j.ID, Seq: j.Seq, NotBeforeMs: j.NotBeforeMs, ExpireMs: j.ExpiresAtMs(), Attempt: j.Attempt,
-		Org: e.org.number, Endpoint: e.number, Priority: j.Priority,
+		Org: e.org.number, Endpoint: e.number, Priority: j.Priority, Held: j.Status == protocol.StatusPaused,
 	}
 }
 
@@ -173,7 +173,7 @@ func (t *term) applyJob(j *state.Job) {
 	if l != nil {
 		t.endLease(l, j)
 	}
-	if j.Status != protocol.StatusQueued {
+	if !j.Waits() {
 		t.queue.Remove(j.ID)
 		return
 	}

@@ -22,6 +22,7 @@ type Item struct {
 	Org         Org    // the same for all items of an endpoint
 	Endpoint    Endpoint
 	Priority    protocol.Priority // a valid one
+	Held        bool              // paused: it keeps its place and its ttl, and is never served
 }
 
 // Queue holds the jobs that wait. The zero value is not usable; see New.
@@ -49,7 +50,7 @@ func (q *Queue) reset() {
 	q.expiry = heap{slab: &q.slab, which: posExpiry}
 }
 
-// Len is how many jobs wait, delayed ones included.
+// Len is how many jobs wait, delayed and held ones included.
 func (q *Queue) Len() int { return len(q.index) }
 
 // Delayed is how many of them are backing off.
@@ -82,7 +83,8 @@ func (q *Queue) Get(job protocol.JobID) (Item, bool) {
 }
 
 // Push adds a job, or replaces it when it already waits. It is delayed when it
-// has a NotBeforeMs; Ripe moves it to its place.
+// has a NotBeforeMs; Ripe moves it to its place. A held one is in no lane until it
+// is pushed again.
 func (q *Queue) Push(it Item) {
 	q.Remove(it.Job)
 	slot := q.slab.take()
@@ -91,6 +93,9 @@ func (q *Queue) Push(it Item) {
 	q.index[it.Job] = slot
 	if it.ExpireMs != 0 {
 		q.expiry.push(it.ExpireMs, slot)
+	}
+	if it.Held {
+		return
 	}
 	if it.NotBeforeMs != 0 {
 		q.delayed.push(it.NotBeforeMs, slot)
@@ -124,7 +129,7 @@ func (q *Queue) Remove(job protocol.JobID) bool {
 	}
 	e := q.slab.at(slot)
 	q.expiry.remove(slot)
-	if !q.delayed.remove(slot) {
+	if !e.Held && !q.delayed.remove(slot) {
 		q.unready(&e.Item)
 	}
 	delete(q.index, job)
@@ -237,7 +242,7 @@ func (q *Queue) NextMs() (int64, bool) {
 }
 
 // Position is a waiting job's place among the ready jobs of its endpoint; 1 is
-// next. A delayed job is shown the place that it will return to.
+// next. A delayed or held job is shown the place that it will return to.
 func (q *Queue) Position(job protocol.JobID) (int, bool) {
 	it, ok := q.Get(job)
 	if !ok {

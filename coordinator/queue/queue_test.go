@@ -80,6 +80,30 @@ func TestDelayedJobReturnsToItsPlace(t *testing.T) {
 	}
 }
 
+func TestHeldJobKeepsItsPlaceAndItsTtl(t *testing.T) {
+	q := New()
+	held := item(1, 0, protocol.PriorityNormal)
+	held.ExpireMs, held.Held = 100, true
+	q.Push(held)
+	q.Push(item(2, 0, protocol.PriorityNormal))
+	if it, _ := q.Best(every); it.Seq != 2 || q.Count(0, protocol.PriorityNormal) != 1 {
+		t.Fatalf("job %d is first of %d, want 2 alone", it.Seq, q.Count(0, protocol.PriorityNormal))
+	}
+	if at, ok := q.Position(held.Job); !ok || at != 1 {
+		t.Fatalf("its place is %d, %v", at, ok)
+	}
+	held.Held = false
+	q.Push(held)
+	if diff := cmp.Diff([]uint64{1, 2}, drain(q, every)); diff != "" {
+		t.Fatal(diff)
+	}
+	held.Held = true
+	q.Push(held)
+	if got := q.Expired(100, 10); len(got) != 1 || q.Len() != 0 {
+		t.Fatalf("expired %v, %d are left", got, q.Len())
+	}
+}
+
 func TestExpiredJobsLeave(t *testing.T) {
 	q := New()
 	for seq := range uint64(5) {
@@ -152,7 +176,7 @@ func (m *model) remove(job protocol.JobID) {
 func (m *model) best(fits func(Endpoint) bool) (Item, bool) {
 	var ready []Item
 	for _, it := range m.items {
-		if it.NotBeforeMs == 0 && fits(it.Endpoint) {
+		if it.NotBeforeMs == 0 && !it.Held && fits(it.Endpoint) {
 			ready = append(ready, it)
 		}
 	}
@@ -173,7 +197,7 @@ func (m *model) position(job protocol.JobID) int {
 	at := slices.IndexFunc(m.items, func(it Item) bool { return it.Job == job })
 	n := 1
 	for _, it := range m.items {
-		if it.Endpoint == m.items[at].Endpoint && it.NotBeforeMs == 0 && before(it, m.items[at]) < 0 {
+		if it.Endpoint == m.items[at].Endpoint && it.NotBeforeMs == 0 && !it.Held && before(it, m.items[at]) < 0 {
 			n++
 		}
 	}
@@ -215,6 +239,7 @@ func TestQueueAgainstModel(t *testing.T) {
 				if rapid.Bool().Draw(t, "delayed") {
 					it.NotBeforeMs = now + rapid.Int64Range(1, 50).Draw(t, "notBefore")
 				}
+				it.Held = rapid.IntRange(0, 3).Draw(t, "held") == 0
 				if rapid.Bool().Draw(t, "expires") {
 					it.ExpireMs = now + rapid.Int64Range(1, 50).Draw(t, "expire")
 				}
@@ -254,7 +279,7 @@ func TestQueueAgainstModel(t *testing.T) {
 				}
 				q.Ripe(now)
 				for i := range m.items {
-					if m.items[i].NotBeforeMs <= now {
+					if m.items[i].NotBeforeMs <= now && !m.items[i].Held {
 						m.items[i].NotBeforeMs = 0
 					}
 				}
@@ -280,7 +305,7 @@ func TestNothingStaysBehind(t *testing.T) {
 	for seq := range uint64(3000) {
 		it := item(seq+1, 0, protocol.PriorityNormal)
 		it.ExpireMs = int64(seq + 1)
-		it.NotBeforeMs = int64(seq % 2)
+		it.NotBeforeMs, it.Held = int64(seq%2), seq%3 == 0
 		q.Push(it)
 	}
 	for seq := range uint64(3000) {
