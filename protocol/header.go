@@ -12,6 +12,8 @@ const (
 	HeaderAge            = "X-Windlass-Age"   // how old a stale read may be, in milliseconds
 	HeaderGrant          = "X-Windlass-Grant" // token of an upload
 	HeaderRelay          = "X-Windlass-Relay" // a coordinator relays the request; for how long already, in milliseconds
+	HeaderRelayTurn      = "X-Windlass-Turn"  // names a relayed request that takes something: sent again, it takes the same
+	HeaderEnded          = "X-Windlass-Ended" // to a coordinator that relays: the job has ended by this raft index, answer yourself
 )
 
 // Paths of the agent protocol.

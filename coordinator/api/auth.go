@@ -79,7 +79,7 @@ func (c *call) denied(p auth.Permission, subject string) error {
 	e := protocol.NewError(protocol.CodeAccessDenied, message).
 		With("requiredPermission", p).With("userPermissions", c.who.Permissions)
 	if subject == subjectJob {
-		e.With("jobId", c.args[0])
+		e.With("jobId", c.jobText())
 	}
 	return e
 }
@@ -95,6 +95,12 @@ const (
 
 // subjectOf reads a pattern. It is asked on the way to a refusal only.
 func subjectOf(pattern string) string {
+	if rest, ok := strings.CutPrefix(pattern, classicPrefix); ok {
+		if strings.HasSuffix(rest, "/{id}") {
+			return subjectJob
+		}
+		return subjectEndpoint
+	}
 	for prefix, subject := range map[string]string{
 		"/v2/jobs/{": subjectJob, "/v2/endpoints/{": subjectEndpoint, "/v2/orgs/{": subjectOrg, "/v2/keys/{": subjectKey,
 	} {

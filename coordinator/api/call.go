@@ -30,21 +30,38 @@ type call struct {
 	close bool   // the connection ends with this answer
 	raw   []byte // the body, once body has returned it
 
-	relayed bool          // another coordinator relays the request
-	waited  time.Duration // for how long it has
-	once    bool          // when it is relayed and the answer is lost, its sender decides
-	parks   bool          // the leader may hold it as long as an agent's sync
-	stale   bool          // consistency=stale
-	label   [][2]string   // headers of a stale answer
+	began    time.Time     // when it came
+	classic  bool          // the classic dialect: the endpoint comes first in the path, answers are due sooner
+	deadline time.Time     // when it must be answered; zero: see context and outgoing
+	relayed  bool          // another coordinator relays the request
+	waited   time.Duration // for how long it has
+	once     bool          // when it is relayed and the answer is lost, its sender decides
+	holds    time.Duration // for how long the leader may hold it
+	turn     string        // names it among relayed requests
+	ended    localAnswer   // answers here once the leader says that the job has ended
+	stale    bool          // consistency=stale
+	label    [][2]string   // headers of a stale answer
 }
 
 // writeTime bounds a write that waits for the log: longer than an election, and
 // shorter than the patience of the clients' own time limits.
 const writeTime = 15 * time.Second
 
-// context returns a context that ends with the server or after writeTime.
+// context returns a context that ends with the server or after writeTime, in the
+// classic dialect after quickTime.
 func (c *call) context() (context.Context, context.CancelFunc) {
+	if c.classic {
+		return context.WithDeadline(c.s.base, c.began.Add(quickTime))
+	}
 	return context.WithTimeout(c.s.base, writeTime)
+}
+
+// jobText is the job's id as the path has it.
+func (c *call) jobText() string {
+	if c.classic {
+		return c.args[1]
+	}
+	return c.args[0]
 }
 
 func (c *call) header(name string) string { return string(c.ctx.Request.Header.Peek(name)) }

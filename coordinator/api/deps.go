@@ -23,6 +23,8 @@ type Broker interface {
 	Report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error)
 	Explain(job *state.Job) protocol.Explain
 	ExplainNew(org, endpoint string, priority protocol.Priority) protocol.Explain
+	Pause(job protocol.JobID, attempt uint32) error
+	Health(org, endpoint string) broker.Health
 	Agents() []protocol.AgentInfo
 	Stats() broker.Stats
 }

@@ -32,8 +32,10 @@ const (
 	// maxHeld bounds the requests that left their handlers, because the library
 	// counts only the connections that it serves itself.
 	maxHeld = maxConns
-	// replyTime bounds the sending of one answer or frame to a slow reader.
-	replyTime = 10 * time.Second
+	// replyTime bounds the sending of one answer or frame to a slow reader; one
+	// that is streamed gets more by its size, at slowestReader bytes a second.
+	replyTime     = 10 * time.Second
+	slowestReader = 256 << 10
 	// handOver bounds the time between leaving the handler and getting the
 	// connection; it passes only when the connection broke in between.
 	handOver = 3 * time.Second
@@ -146,6 +148,7 @@ func (s *Server) finish(h *held, r reply, id string, last bool) {
 		s.handBack(conn)
 	case <-timer.C:
 		h.abandon(s)
+		r.drop()
 	}
 }
 
@@ -158,7 +161,9 @@ func send(conn net.Conn, r reply, id string, last bool) error {
 	if last {
 		resp.SetConnectionClose()
 	}
-	if err := conn.SetWriteDeadline(time.Now().Add(replyTime)); err != nil {
+	patience := replyTime + time.Duration(r.size/slowestReader)*time.Second
+	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		r.drop()
 		return err
 	}
 	w := bufio.NewWriterSize(conn, min(len(r.body)+firstLine, firstRead))

@@ -19,12 +19,18 @@ const maxDetail = 64 << 20
 
 // cancelJob is POST /v2/jobs/{id}/cancel. A job that has ended is answered as it is.
 func (s *Server) cancelJob(c *call) error {
-	return s.control(c, func(row *state.Job) (*command.Command, error) {
-		if row.Status.Terminal() {
-			return nil, nil
-		}
-		return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: row.ID[:], Org: row.Org}}}, nil
-	})
+	return s.control(c, cancelCommand, c.wholeDocument)
+}
+
+func cancelCommand(row *state.Job) (*command.Command, error) {
+	if row.Status.Terminal() {
+		return nil, nil
+	}
+	return &command.Command{Op: &command.Command_Cancel{Cancel: &command.Cancel{Job: row.ID[:], Org: row.Org}}}, nil
+}
+
+func (c *call) wholeDocument(row *state.Job) any {
+	return c.s.document(row, c.include(protocol.InlineOutput))
 }
 
 // retryJob is POST /v2/jobs/{id}/retry: a new run of a job that has ended.
@@ -34,19 +40,23 @@ func (s *Server) retryJob(c *call) error {
 			return nil, protocol.NewError(protocol.CodeConflict, "Only a job that has ended can be run again").
 				With("jobId", row.ID).With("status", row.Status)
 		}
-		// The run is named, so that the command has its effect once.
-		reopen := &command.Reopen{Job: row.ID[:], Org: row.Org, ExpectRun: row.Run}
-		view := s.deps.Store.View()
-		if e := view.Endpoint(row.Org, row.Target); e != nil {
-			reopen.Reserve = s.reserve(view, e, row.ExecutionMs)
-		}
-		return &command.Command{Op: &command.Command_Reopen{Reopen: reopen}}, nil
-	})
+		return s.reopenCommand(row), nil
+	}, c.wholeDocument)
 }
 
-// control runs a write on one job and answers with the job as it is then. A job
-// that needs none is answered as it is.
-func (s *Server) control(c *call, write func(*state.Job) (*command.Command, error)) error {
+// reopenCommand names the run, so that it has its effect once.
+func (s *Server) reopenCommand(row *state.Job) *command.Command {
+	reopen := &command.Reopen{Job: row.ID[:], Org: row.Org, ExpectRun: row.Run}
+	view := s.deps.Store.View()
+	if e := view.Endpoint(row.Org, row.Target); e != nil {
+		reopen.Reserve = s.reserve(view, e, row.ExecutionMs)
+	}
+	return &command.Command{Op: &command.Command_Reopen{Reopen: reopen}}
+}
+
+// control runs a write on one job and answers with the job as it is then, as show
+// makes it. A job that needs none is answered as it is.
+func (s *Server) control(c *call, write func(*state.Job) (*command.Command, error), show func(*state.Job) any) error {
 	if _, err := c.body(); err != nil {
 		return err
 	}
@@ -70,7 +80,7 @@ func (s *Server) control(c *call, write func(*state.Job) (*command.Command, erro
 			return err
 		}
 	}
-	return c.json(s.document(row, c.include(protocol.InlineOutput)))
+	return c.json(show(row))
 }
 
 // changed writes the command and returns the job as it is after it.
@@ -82,8 +92,8 @@ func (s *Server) changed(ctx context.Context, row *state.Job, cmd *command.Comma
 	if res.Code == protocol.CodeJobNotFound {
 		return nil, jobNotFound(row.ID.String())
 	}
-	if res.Code != "" {
-		return nil, refused(res)
+	if res.Code != "" && !(res.Code == protocol.CodeConflict && cmd.GetCancel() != nil) {
+		return nil, refused(res) // a job that ended before its cancel is answered as it is
 	}
 	if err := s.deps.Applied(ctx, res.Index); err != nil {
 		return nil, uncertainRead(err) // it happened, and is not seen here yet

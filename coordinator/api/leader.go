@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"windlass/protocol"
 )
 
 // Cluster is where this node stands among the coordinators.
@@ -56,7 +58,7 @@ func (c *call) toLeader(relay bool, hint func(url string) any) error {
 	if c.relayed {
 		return errElsewhere
 	}
-	c.parks = true // also when this node is about to lead and takes it itself in a moment
+	c.holds = protocol.SyncHold * 2 // also when this node is about to lead and takes it itself in a moment
 	ctx, cancel := c.context()
 	defer cancel()
 	leader, err := c.s.deps.Cluster.Seek().Turn(ctx, false)

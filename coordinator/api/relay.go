@@ -42,7 +42,7 @@ func relayedHeaders() []string {
 func answerHeaders() []string {
 	return []string{
 		fasthttp.HeaderETag, fasthttp.HeaderRetryAfter, fasthttp.HeaderAllow, fasthttp.HeaderWWWAuthenticate,
-		protocol.HeaderIndex, protocol.HeaderAge, protocol.HeaderReplayed,
+		protocol.HeaderIndex, protocol.HeaderAge, protocol.HeaderReplayed, protocol.HeaderEnded,
 	}
 }
 
@@ -64,14 +64,19 @@ type outgoing struct {
 	body  []byte
 	limit time.Duration // to wait for the answer's first byte
 	once  bool          // a lost answer is the sender's affair
+	began time.Time     // when the request came
 }
 
 // outgoing copies the request.
 func (c *call) outgoing(path string) *outgoing {
+	return c.outgoingAs(string(c.ctx.Request.Header.Method()), path)
+}
+
+// outgoingAs makes a request of the same sender.
+func (c *call) outgoingAs(method, path string) *outgoing {
 	h := &c.ctx.Request.Header
 	var b strings.Builder
-	b.Write(h.Method())
-	b.WriteString(" " + path + " HTTP/1.1\r\n")
+	b.WriteString(method + " " + path + " HTTP/1.1\r\n")
 	for _, name := range relayedHeaders() {
 		if v := h.Peek(name); len(v) > 0 {
 			b.WriteString(name + ": ")
@@ -81,25 +86,30 @@ func (c *call) outgoing(path string) *outgoing {
 	}
 	b.WriteString(protocol.HeaderRequestID + ": " + c.id + "\r\n")
 	b.WriteString(fasthttp.HeaderXForwardedProto + ": " + c.scheme() + "\r\n")
-	if string(h.Method()) != fasthttp.MethodGet {
+	if c.turn != "" {
+		b.WriteString(protocol.HeaderRelayTurn + ": " + c.turn + "\r\n")
+	}
+	out := &outgoing{limit: relayTime + c.holds, once: c.once, began: c.began}
+	if method != fasthttp.MethodGet {
 		b.WriteString(fasthttp.HeaderContentLength + ": " + strconv.Itoa(len(c.raw)) + "\r\n")
+		out.body = c.raw
 	}
-	limit := relayTime
-	if wait, err := time.ParseDuration(c.query("wait")); err == nil && wait > 0 {
-		limit += min(wait, maxWait)
+	if !c.deadline.IsZero() {
+		out.limit = time.Until(c.deadline)
 	}
-	if c.parks {
-		limit += protocol.SyncHold * 2
-	}
-	return &outgoing{head: []byte(b.String()), body: c.raw, limit: limit, once: c.once}
+	out.head = []byte(b.String())
+	return out
 }
+
+// localAnswer answers about a job that has ended by a raft index.
+type localAnswer func(ctx context.Context, index uint64) reply
 
 // relay has the leader answer the request.
 func (c *call) relay() error {
 	if c.relayed {
 		return noLeader(protocol.NewError(protocol.CodeNoLeader, "This coordinator does not lead at the moment").With("outcome", "none"))
 	}
-	out, s, id, operation := c.outgoing(string(c.ctx.Request.Header.RequestURI())), c.s, c.id, c.route.operation
+	out, s, id, operation, ended := c.outgoing(string(c.ctx.Request.Header.RequestURI())), c.s, c.id, c.route.operation, c.ended
 	return c.hold(func(ctx context.Context) reply {
 		ctx, cancel := context.WithTimeout(ctx, out.limit)
 		defer cancel()
@@ -107,29 +117,54 @@ func (c *call) relay() error {
 		if err != nil {
 			return s.errorReply(operation, id, err)
 		}
+		if index := r.endedBy(); index > 0 && ended != nil {
+			return ended(ctx, index)
+		}
 		return r
 	})
+}
+
+// endedBy is the index by which the leader says that the job has ended; 0 when
+// the reply is the answer.
+func (r *reply) endedBy() uint64 {
+	for _, h := range r.header {
+		if h[0] == protocol.HeaderEnded {
+			index, _ := strconv.ParseUint(h[1], 10, 64) // 0: no index that we could wait for
+			return index
+		}
+	}
+	return 0
 }
 
 // relay sends a request to whoever leads until it is answered. Whatever is
 // relayed reads, or states what is so: it may be sent again.
 func (s *Server) relay(ctx context.Context, out *outgoing) (reply, error) {
-	began, begun := time.Now(), false
+	begun := false
 	seek := s.deps.Cluster.Seek()
 	for {
 		leader, err := seek.Turn(ctx, begun)
 		if err != nil {
 			return reply{}, uncertainRead(err)
 		}
-		r, sent, err := s.lines.exchange(ctx, leader, out, time.Since(began))
+		r, sent, err := s.lines.exchange(ctx, leader, out, time.Since(out.began))
 		if err == nil && !notLeading(r) {
-			return r, nil
+			return r, unknownRoute(r)
 		}
 		begun = begun || sent
 		if sent && out.once {
 			return reply{}, unavailable("The connection to the leader was lost")
 		}
 	}
+}
+
+// unknownRoute is the error of an answer that says that the leader does not know
+// the route: it is still of the version before.
+func unknownRoute(r reply) error {
+	var e protocol.Error
+	if r.status == fasthttp.StatusNotFound && json.Unmarshal(r.body, &e) == nil && e.Code == protocol.CodeNotFound {
+		return upgrading()
+	}
+	return nil
 }
 
 // notLeading reports whether the answer is of a coordinator that leads no more,

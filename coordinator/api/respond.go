@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"io"
 	"maps"
 	"strconv"
 
@@ -19,6 +20,16 @@ type reply struct {
 	header [][2]string
 	body   []byte
 	kind   string
+	// stream is sent instead of body, and closed; it has size bytes.
+	stream io.ReadCloser
+	size   int
+}
+
+// drop lets go of a reply that is not sent.
+func (r reply) drop() {
+	if r.stream != nil {
+		r.stream.Close()
+	}
 }
 
 // answer turns what a handler returned into a reply. An error that is not for
@@ -95,6 +106,10 @@ func (r reply) fill(resp *fasthttp.Response, requestID string) {
 	resp.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	for _, h := range r.header {
 		resp.Header.Set(h[0], h[1])
+	}
+	if r.stream != nil {
+		resp.SetBodyStream(r.stream, r.size)
+		return
 	}
 	resp.SetBodyRaw(r.body)
 }

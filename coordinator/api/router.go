@@ -11,11 +11,13 @@ type router struct {
 type node struct {
 	literal map[string]*node
 	param   *node
+	rest    *node // {x...}
 	methods map[string]*route
 	allow   string // value of the Allow header
 }
 
-// params are the values of a route's {placeholders}, in order.
+// params are the values of a route's {placeholders}, in order. One with dots,
+// {path...}, is the last and takes the rest of the path.
 type params [2]string
 
 func newRouter(routes []*route) *router {
@@ -41,6 +43,12 @@ func newRouter(routes []*route) *router {
 }
 
 func (n *node) child(seg string) *node {
+	if strings.HasSuffix(seg, "...}") {
+		if n.rest == nil {
+			n.rest = &node{}
+		}
+		return n.rest
+	}
 	if strings.HasPrefix(seg, "{") {
 		if n.param == nil {
 			n.param = &node{}
@@ -80,9 +88,17 @@ func (n *node) match(segs []string, args *params, used int) *node {
 			return found
 		}
 	}
-	if n.param == nil || used == len(args) {
+	if used == len(args) {
 		return nil
 	}
-	args[used] = segs[0]
-	return n.param.match(segs[1:], args, used+1)
+	if n.param != nil {
+		args[used] = segs[0]
+		if found := n.param.match(segs[1:], args, used+1); found != nil {
+			return found
+		}
+	}
+	if n.rest != nil {
+		args[used] = strings.Join(segs, "/")
+	}
+	return n.rest
 }

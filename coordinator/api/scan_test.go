@@ -73,7 +73,7 @@ func FuzzParseSubmit(f *testing.F) {
 	f.Add([]byte(seedSubmit), "key")
 	f.Add([]byte(`{"input":{},"webhook":"https://a/","policy":{"ttl":5000,"lowPriority":true}}`), `"q"`)
 	f.Fuzz(func(t *testing.T, b []byte, key string) {
-		in, err := parseSubmit(b, key)
+		in, err := parseSubmit(b, key, nativeDialect)
 		if err != nil {
 			if _, err := json.Marshal(err); err != nil {
 				t.Fatalf("%q: the error cannot be sent: %v", b, err)
@@ -101,7 +101,7 @@ func BenchmarkParseSubmit(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := parseSubmit(body, ""); err != nil {
+		if _, err := parseSubmit(body, "", nativeDialect); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -54,6 +54,7 @@ type Server struct {
 	lines    *lines       // to the leader
 	conns    conns
 	cutAfter time.Duration // cutTime; tests shorten it
+	drains   drains        // of the classic streams
 	openapi  []byte        // the description of the API, as JSON
 
 	mu      sync.Mutex
@@ -189,7 +190,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if ctx.ConnRequestNum() == 1 {
 		s.conns.spoke(ctx.Conn())
 	}
-	c := &call{s: s, ctx: ctx, id: requestID(ctx)}
+	c := &call{s: s, ctx: ctx, id: requestID(ctx), began: start}
 	err := s.guard(c)
 	if err != nil {
 		ctx.Response.Reset()
@@ -247,6 +248,7 @@ func (s *Server) dispatch(c *call) error {
 	route, args, allow := s.router.find(string(c.ctx.Method()), &p)
 	c.route, c.args = route, args
 	c.readRelay()
+	c.readDialect()
 	if route == nil || route.permission != open {
 		if err := c.authenticate(); err != nil {
 			return err

@@ -26,6 +26,7 @@ func (s *Server) status(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.holds = wait
 	ctx, cancel := c.context()
 	defer cancel()
 	row, err := c.job(ctx)
@@ -153,9 +154,9 @@ func (c *call) waitQuery() (time.Duration, *board.Revision, error) {
 // of one that has not ended is with the leader: elsewhere it is errElsewhere. So
 // is one that this node has not heard of, which may be new.
 func (c *call) job(ctx context.Context) (*state.Job, error) {
-	id, err := protocol.ParseJobID(c.args[0])
+	id, err := protocol.ParseJobID(c.jobText())
 	if err != nil {
-		return nil, jobNotFound(c.args[0])
+		return nil, jobNotFound(c.jobText())
 	}
 	if view := c.s.deps.Store.View(); !c.stale && !c.s.leads() && !ended(view.Job(id)) {
 		if view.Job(id) != nil || !mayBeArchived(view, id) {
@@ -174,7 +175,7 @@ func ended(row *state.Job) bool { return row != nil && row.Status.Terminal() }
 // row reads the job's row, linearizably unless the caller wants it stale. One of
 // another organisation is the same 404 as one that never was (DESIGN 4).
 func (c *call) row(ctx context.Context) (*state.Job, error) {
-	text := c.args[0]
+	text := c.jobText()
 	id, err := protocol.ParseJobID(text)
 	if err != nil {
 		return nil, jobNotFound(text)
@@ -186,7 +187,7 @@ func (c *call) row(ctx context.Context) (*state.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if row == nil || !c.reaches(row) {
+	if row == nil || !c.reaches(row) || c.classic && row.Target != c.args[0] {
 		return nil, jobNotFound(text)
 	}
 	return row, nil

@@ -36,20 +36,9 @@ func (s *Server) submit(c *call) error {
 	if err != nil {
 		return err
 	}
-	in, err := parseSubmit(body, c.header(protocol.HeaderIdempotencyKey))
-	if err != nil {
-		return err
-	}
 	ctx, cancel := c.context()
 	defer cancel()
-	endpoint, err := c.endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.schemas.check(endpoint, in.input); err != nil {
-		return err
-	}
-	cmd, id, err := s.submitCommand(endpoint, in)
+	sub, err := s.prepare(ctx, c, body, nativeDialect)
 	if err != nil {
 		return err
 	}
@@ -57,19 +46,63 @@ func (s *Server) submit(c *call) error {
 		if err != nil {
 			return err
 		}
-		return s.dryRun(c, endpoint, cmd)
+		return s.dryRun(c, sub.endpoint, sub.cmd)
 	}
-	if err := s.putInput(ctx, cmd, in.input); err != nil {
+	res, err := s.accept(ctx, c, sub)
+	if err != nil {
 		return err
 	}
-	res, err := s.deps.Write(ctx, &command.Command{Op: &command.Command_Submit{Submit: cmd}})
+	return s.submitted(c, res, sub.endpoint, sub.in)
+}
+
+// prepared is a submit that was checked and can be proposed.
+type prepared struct {
+	in       *submission
+	endpoint *state.Endpoint
+	cmd      *command.Submit
+	id       protocol.JobID
+}
+
+// prepare and accept are the one way of a job into the log, in both dialects:
+// prepare checks a body.
+func (s *Server) prepare(ctx context.Context, c *call, body []byte, d dialect) (*prepared, error) {
+	in, err := parseSubmit(body, c.header(protocol.HeaderIdempotencyKey), d)
 	if err != nil {
-		return uncertain(err, id)
+		return nil, err
 	}
-	if res.Code != "" {
-		return s.refusedSubmit(c, res, endpoint, cmd)
+	endpoint, err := c.endpoint(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return s.submitted(c, res, endpoint, in)
+	if err := s.schemas.check(endpoint, in.input); err != nil {
+		return nil, err
+	}
+	cmd, id, err := s.submitCommand(endpoint, in)
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{in, endpoint, cmd, id}, nil
+}
+
+// accept stores the input and writes the command.
+func (s *Server) accept(ctx context.Context, c *call, sub *prepared) (command.Result, error) {
+	submit := &command.Command{Op: &command.Command_Submit{Submit: sub.cmd}}
+	if err := s.supports(command.Feature(submit)); err != nil {
+		return command.Result{}, err
+	}
+	if err := s.putInput(ctx, sub.cmd, sub.in.input); err != nil {
+		return command.Result{}, err
+	}
+	res, err := s.deps.Write(ctx, submit)
+	switch {
+	case err != nil:
+		return command.Result{}, uncertain(err, sub.id)
+	case res.Code != "":
+		return command.Result{}, s.refusedSubmit(c, res, sub.endpoint, sub.cmd)
+	case !res.Replayed:
+		s.metrics.submitted(sub.endpoint.ID, sub.in.priority)
+	}
+	return res, nil
 }
 
 // submitCommand chooses the job's id. Its input is added by putInput.
@@ -78,7 +111,7 @@ func (s *Server) submitCommand(e *state.Endpoint, in *submission) (*command.Subm
 	policy := e.Doc.Policy
 	cmd := &command.Submit{
 		Job: id[:], Org: e.Org, Endpoint: e.ID, Priority: uint32(in.priority),
-		Tags: in.tags, CallbackUrl: in.callbackURL, IdempotencyKey: in.key,
+		Tags: in.tags, CallbackUrl: in.callbackURL, IdempotencyKey: in.key, S3Config: in.s3Config,
 		ExecutionMs:  either(in.executionMs, policy.ExecutionTimeout.Std(), protocol.DefaultExecutionTimeout),
 		TtlMs:        either(in.ttlMs, policy.TTL.Std(), protocol.DefaultTTL),
 		MaxAttempts:  protocol.DefaultMaxAttempts,
@@ -108,13 +141,16 @@ func (s *Server) putInput(ctx context.Context, cmd *command.Submit, input []byte
 		cmd.Input = &command.Payload{Inline: input}
 		return nil
 	}
-	digest, size, err := s.deps.Blobs.Put(ctx, bytes.NewReader(input), nil, protocol.MaxBody)
+	digest, size, err := s.deps.Blobs.Put(ctx, bytes.NewReader(input), nil, maxInput)
 	if err != nil {
 		return storageError(err)
 	}
 	cmd.Input = &command.Payload{Sha256: digest[:], Size: size}
 	return nil
 }
+
+// maxInput bounds an input: the largest body that a route takes.
+const maxInput = 2 * protocol.MaxBody
 
 func either(ms int64, of, fallback time.Duration) int64 {
 	switch {
@@ -153,6 +189,9 @@ func payloadHash(endpoint string, in *submission) ([sha256.Size]byte, error) {
 		field([]byte(t.Key))
 		field([]byte(t.Value))
 	}
+	if len(in.s3Config) > 0 {
+		field(in.s3Config)
+	}
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
@@ -172,7 +211,6 @@ func (s *Server) submitted(c *call, res command.Result, e *state.Endpoint, in *s
 	if res.Replayed {
 		return c.json(&out, [2]string{protocol.HeaderReplayed, "true"})
 	}
-	s.metrics.submitted(e.ID, in.priority)
 	return c.json(&out)
 }
 

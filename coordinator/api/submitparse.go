@@ -13,9 +13,22 @@ import (
 	"windlass/protocol"
 )
 
+// dialect is what a submit's body is written in.
+type dialect uint8
+
+const (
+	nativeDialect  dialect = iota // the input is an object
+	classicDialect                // the input is any JSON
+)
+
+// maxS3Config bounds what a job carries for its handler's store: two keys and
+// three names.
+const maxS3Config = 8 << 10
+
 // submission is a checked submit body. Its slices belong to the body.
 type submission struct {
-	input       []byte // the object as it was sent
+	input       []byte // as it was sent
+	s3Config    []byte // an object, compact
 	callbackURL string
 	priority    protocol.Priority
 	tags        []*command.Tag // sorted by key
@@ -29,15 +42,17 @@ type submitParser struct {
 	out      submission
 	bad      findings
 	seen     uint
+	dialect  dialect
 	callback string // where callbackURL came from
+	second   string // webhookV2
 	lowered  bool   // policy.lowPriority
 }
 
 // parseSubmit checks a body and reads it in one pass. The header's idempotency
 // key counts when the body has none. Errors: MALFORMED_REQUEST when the body
 // is not JSON, VALIDATION_ERROR with every finding otherwise.
-func parseSubmit(body []byte, headerKey string) (*submission, error) {
-	p := submitParser{out: submission{priority: protocol.PriorityNormal}}
+func parseSubmit(body []byte, headerKey string, d dialect) (*submission, error) {
+	p := submitParser{dialect: d, out: submission{priority: protocol.PriorityNormal}}
 	switch err := scanObject(body, p.member); {
 	case errors.Is(err, errNotObject):
 		p.bad.add("body", rawValue(bytes.TrimSpace(body)), "Must be a JSON object")
@@ -46,7 +61,10 @@ func parseSubmit(body []byte, headerKey string) (*submission, error) {
 		return nil, malformed(err)
 	}
 	if p.out.input == nil && p.seen&memberInput == 0 {
-		p.bad.add("input", nil, "Required: an object with the endpoint's input")
+		p.bad.add("input", nil, "Required: the endpoint's input")
+	}
+	if p.callback == "" {
+		p.setCallback("webhookV2", p.second)
 	}
 	p.headerKey(headerKey)
 	if p.lowered && p.seen&memberPriority == 0 {
@@ -65,6 +83,8 @@ const (
 	memberTags
 	memberKey
 	memberPolicy
+	memberWebhookV2
+	memberS3Config
 )
 
 // member takes one member of the body; unknown ones are ignored (DESIGN 4).
@@ -102,16 +122,38 @@ func (p *submitParser) reader(key string) (uint, func(string, []byte)) {
 		return memberKey, p.bodyKey
 	case "policy":
 		return memberPolicy, p.policy
+	case "webhookV2":
+		return memberWebhookV2, p.webhookV2
+	case "s3Config":
+		return memberS3Config, p.s3Config
 	}
 	return 0, nil
 }
 
 func (p *submitParser) input(field string, value []byte) {
-	if value[0] != '{' {
+	if p.dialect == nativeDialect && value[0] != '{' {
 		p.bad.add(field, value, "Must be an object")
 		return
 	}
 	p.out.input = value
+}
+
+// webhookV2 counts where no other callback is given: clients send both.
+func (p *submitParser) webhookV2(field string, value []byte) {
+	p.second, _ = p.text(field, value)
+}
+
+// s3Config is the handler's: what is in it is not looked at, and never repeated.
+func (p *submitParser) s3Config(field string, value []byte) {
+	var compact bytes.Buffer
+	switch {
+	case value[0] != '{':
+		p.bad.add(field, nil, "Must be an object")
+	case len(value) > maxS3Config || json.Compact(&compact, value) != nil:
+		p.bad.add(field, nil, "Must have at most "+strconv.Itoa(maxS3Config)+" bytes")
+	default:
+		p.out.s3Config = compact.Bytes()
+	}
 }
 
 func (p *submitParser) async(field string, value []byte) {

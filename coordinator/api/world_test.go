@@ -126,6 +126,10 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener(), peers: fasthttputil.NewInmemoryListener()}
 	w.log = &testLog{fsm: fsm.New(w.store)}
+	level := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureMax}}}
+	if _, err := w.log.apply([]*command.Command{level}); err != nil {
+		t.Fatal(err)
+	}
 	w.board = board.New(board.Config{Job: w.store.Job, NowMs: nowMs})
 	w.broker = broker.New(broker.Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
 	blobs, err := blob.OpenDir(t.TempDir())

@@ -19,6 +19,7 @@ type Soft struct {
 	ProgressMs int64 // when Progress arrived: its EtaMs counts from here
 	ColdStart  *protocol.ColdStart
 	Usage      *protocol.Usage
+	Pausable   *bool // nil: its agent never said
 	NextLog    uint64
 	NextChunk  uint64
 }
@@ -70,6 +71,9 @@ func (e *entry) merge(u *protocol.AttemptUpdate, seq uint64, nowMs int64, lim li
 	}
 	if u.Usage != nil {
 		s.Usage = u.Usage
+	}
+	if u.Pausable != nil {
+		s.Pausable = u.Pausable
 	}
 	grown := 0
 	for i := range u.Logs {
