@@ -98,6 +98,18 @@ func (a *Assignment) appendJSON(b []byte) ([]byte, error) {
 		b = strconv.AppendInt(append(b, `,"inputSize":`...), a.InputSize, 10)
 	}
 	b = strconv.AppendInt(append(b, `,"executionMs":`...), a.ExecutionMs, 10)
+	if len(a.Checkpoint) > 0 {
+		b = appendCompact(append(b, `,"checkpoint":`...), a.Checkpoint)
+	}
+	if err == nil && a.CheckpointBlob != "" {
+		b, err = appendText(append(b, `,"checkpointBlob":`...), a.CheckpointBlob)
+	}
+	if a.CheckpointSize != 0 {
+		b = strconv.AppendInt(append(b, `,"checkpointSize":`...), a.CheckpointSize, 10)
+	}
+	if len(a.S3Config) > 0 {
+		b = appendCompact(append(b, `,"s3Config":`...), a.S3Config)
+	}
 	return append(b, '}'), err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"reflect"
 	"testing"
 )
 
@@ -38,6 +39,8 @@ func TestOwnEncodersWriteWhatReflectionWrites(t *testing.T) {
 			}
 		}
 	}
+	filled := Assignment{}
+	fill(reflect.ValueOf(&filled).Elem())
 	stop := []StopAttempt{{Job: id, Attempt: 7, Reason: StopStale}, {Reason: StopReason(odd)}}
 	for _, r := range []SyncResponse{
 		{},
@@ -45,6 +48,7 @@ func TestOwnEncodersWriteWhatReflectionWrites(t *testing.T) {
 		{Assign: []Assignment{
 			{Job: id, Attempt: 3, Endpoint: "ep", Revision: 4, Org: OrgDefault, Priority: PriorityHigh, Input: json.RawMessage("{ \"a\" : [ 1,\t\"x \\\" y\\\\\" ] }"), ExecutionMs: 5},
 			{Org: odd, Endpoint: odd, InputBlob: "ab", InputSize: 9},
+			filled,
 		}, Endpoints: []Endpoint{{ID: "ep", Runtime: RuntimeSpec{Kind: "builtin"}}}},
 	} {
 		got, err := EncodeJSON(&r)
@@ -65,6 +69,26 @@ func TestOwnEncodersWriteWhatReflectionWrites(t *testing.T) {
 	nan := math.NaN()
 	if _, err := EncodeJSON(&SubmitResponse{EstimatedDuration: &nan}); err == nil {
 		t.Error("a number that is no JSON was written")
+	}
+}
+
+// fill sets every field, so that one that was added later is not forgotten.
+func fill(v reflect.Value) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("text")
+		case reflect.Int64:
+			f.SetInt(7)
+		case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+			f.SetUint(2)
+		case reflect.Slice:
+			f.SetBytes([]byte(`{"a":1}`))
+		case reflect.Array:
+			f.Index(0).SetUint(9)
+		default:
+			panic("a field of kind " + f.Kind().String())
+		}
 	}
 }
 

@@ -53,8 +53,12 @@ func (c *call) arrive() ([]byte, error) {
 
 // waitEnd reads wait=, in milliseconds, and returns when the wait is over.
 func (c *call) waitEnd(usual, most time.Duration) (time.Time, error) {
+	return c.waitFor(c.query("wait"), usual, most)
+}
+
+func (c *call) waitFor(raw string, usual, most time.Duration) (time.Time, error) {
 	wait := usual
-	if raw := c.query("wait"); raw != "" {
+	if raw != "" {
 		ms, err := strconv.ParseInt(raw, 10, 64)
 		if err != nil {
 			return time.Time{}, protocol.Invalid("wait", shown(raw), "Must be an integer number of milliseconds")

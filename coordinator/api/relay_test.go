@@ -45,6 +45,13 @@ func pair(t *testing.T) (follower, leader *world, c *behind) {
 	follower.mu.Unlock()
 	follower.server.deps.Cluster = c
 	leader.endpoint("ep", "")
+	t.Cleanup(func() { // pipes in memory do not notice a deadline that is set while they are read
+		follower.server.lines.mu.Lock()
+		defer follower.server.lines.mu.Unlock()
+		for _, ln := range follower.server.lines.idle {
+			ln.Close()
+		}
+	})
 	return follower, leader, c
 }
 

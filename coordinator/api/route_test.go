@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,19 @@ func TestHeaderTricks(t *testing.T) {
 		got := w.raw(c.request)
 		if !strings.HasPrefix(got, "HTTP/1.1 "+c.status) || strings.Count(got, "HTTP/1.1 ") != 1 || !strings.Contains(got, `"error":"`) {
 			t.Errorf("%s: %.300s", name, got)
+		}
+	}
+}
+
+// TestTheBodyOfAReadIsNoRequest: a proxy that passes it on must not have it
+// answered as one.
+func TestTheBodyOfAReadIsNoRequest(t *testing.T) {
+	w := newWorld(t)
+	inner := "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+	for _, method := range []string{"GET", "HEAD"} {
+		got := w.raw(fmt.Sprintf("%s /v2/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s", method, testKey, len(inner), inner))
+		if strings.Count(got, "HTTP/1.1 ") != 1 || !strings.Contains(got, "Connection: close") {
+			t.Errorf("%s: %s", method, got)
 		}
 	}
 }

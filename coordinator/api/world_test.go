@@ -122,14 +122,23 @@ func (w *world) Write(p []byte) (int, error) {
 	return w.logged.Write(p)
 }
 
-func newWorld(t testing.TB) *world {
+// level raises the feature level.
+func (w *world) level(level uint32) {
+	w.t.Helper()
+	set := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: level}}}
+	if _, err := w.log.apply([]*command.Command{set}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func newWorld(t testing.TB) *world { return newWorldAt(t, command.FeatureMax) }
+
+// newWorldAt is a world at a feature level.
+func newWorldAt(t testing.TB, level uint32) *world {
 	t.Helper()
 	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener(), peers: fasthttputil.NewInmemoryListener()}
 	w.log = &testLog{fsm: fsm.New(w.store)}
-	level := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureMax}}}
-	if _, err := w.log.apply([]*command.Command{level}); err != nil {
-		t.Fatal(err)
-	}
+	w.level(level)
 	w.board = board.New(board.Config{Job: w.store.Job, NowMs: nowMs})
 	w.broker = broker.New(broker.Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
 	blobs, err := blob.OpenDir(t.TempDir())
