@@ -241,11 +241,6 @@ func (s *Server) dispatch(c *call) error {
 		c.close = true
 		return err
 	}
-	if h := &c.ctx.Request.Header; (h.IsGet() || h.IsHead()) && h.ContentLength() != 0 && h.ContentLength() != identity {
-		// The library does not read it, and what follows must not be taken for a request.
-		h.SetConnectionClose()
-		c.close = true
-	}
 	p, perr := parsePath(c.ctx.URI().PathOriginal())
 	if perr != nil {
 		return perr
@@ -280,9 +275,6 @@ func (s *Server) dispatch(c *call) error {
 	}
 	return err
 }
-
-// identity is what the library calls the length of a request that declares none.
-const identity = -2
 
 // requestID takes the caller's id when it is harmless, or makes one.
 func requestID(ctx *fasthttp.RequestCtx) string {
