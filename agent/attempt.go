@@ -16,6 +16,9 @@ import (
 // leaves, the shim stays.
 var errDetach = errors.New("the agent leaves")
 
+// errPause ends the loading of an attempt that is to pause: nothing of it is lost.
+var errPause = errors.New("the job is paused")
+
 // maxTakes bounds how often a job is handed to an instance that ends before it
 // takes it; after that the runtime counts as crashed.
 const maxTakes = 3
@@ -42,10 +45,13 @@ type attempt struct {
 	mu        sync.Mutex
 	phase     phase
 	run       *shim.Run
-	drop      bool        // no result is wanted
-	cursor    shim.Cursor // what the coordinator has
-	told      bool        // it was told that the attempt loads
-	uploading bool        // finished, and what it made is on its way
+	pause     bool                    // it was asked to stop at a checkpoint
+	pausable  bool                    // its runtime can
+	quit      context.CancelCauseFunc // ends its loading; nil before and after
+	drop      bool                    // no result is wanted
+	cursor    shim.Cursor             // what the coordinator has
+	told      bool                    // it was told that the attempt loads
+	uploading bool                    // finished, and what it made is on its way
 	finish    *protocol.Finish
 	ended     protocol.Time
 	settled   chan struct{} // closed when the result was answered or dropped
@@ -73,6 +79,9 @@ func (at *attempt) occupies() bool {
 func (at *attempt) stop(reason protocol.StopReason) {
 	cause := inference.ErrCancelled
 	switch reason {
+	case protocol.StopPause:
+		at.askToPause()
+		return
 	case protocol.StopTimeout:
 		cause = inference.ErrTimeout
 	case protocol.StopDrain:
@@ -92,6 +101,42 @@ func (at *attempt) stop(reason protocol.StopReason) {
 	}
 }
 
+// askToPause ends an attempt that still loads, and asks the runtime of one that
+// runs. Asked again it does nothing.
+func (at *attempt) askToPause() {
+	at.mu.Lock()
+	run, quit := at.run, at.quit
+	at.pause = true
+	at.mu.Unlock()
+	if quit != nil {
+		quit(errPause)
+	}
+	if run != nil {
+		run.Pause()
+	}
+}
+
+// pausing reports whether the attempt is to stop at a checkpoint.
+func (at *attempt) pausing() bool {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	return at.pause
+}
+
+// loads returns the context of what comes before the run; it ends with ctx, or
+// when the attempt is to pause.
+func (at *attempt) loads() context.Context {
+	ctx, quit := context.WithCancelCause(at.ctx)
+	at.mu.Lock()
+	at.quit = quit
+	pause := at.pause
+	at.mu.Unlock()
+	if pause {
+		quit(errPause)
+	}
+	return ctx
+}
+
 func (at *attempt) dropped() bool {
 	at.mu.Lock()
 	defer at.mu.Unlock()
@@ -101,7 +146,8 @@ func (at *attempt) dropped() bool {
 // live is the life of an assigned attempt.
 func (at *attempt) live(doc protocol.Endpoint) {
 	defer at.cancel(nil)
-	input, err := at.agent.input(at.ctx, at.assign)
+	loading := at.loads()
+	job, err := at.agent.job(loading, at.assign)
 	var spec inference.Spec
 	if err == nil {
 		spec, err = at.agent.spec(doc)
@@ -117,12 +163,12 @@ func (at *attempt) live(doc protocol.Endpoint) {
 	key := inference.Key{Endpoint: spec.Endpoint, Revision: spec.Revision}
 	at.agent.pool.Configure(key, spec, doc.Warm)
 	for take := 1; ; take++ {
-		lease, err := at.agent.pool.Acquire(at.ctx, key, spec, nil)
+		lease, err := at.agent.pool.Acquire(loading, key, spec, nil)
 		if err != nil {
 			at.fail(err)
 			return
 		}
-		end, over := at.invoke(lease, input)
+		end, over := at.invoke(lease, job)
 		if over || take == maxTakes {
 			at.conclude(end)
 			return
@@ -132,25 +178,34 @@ func (at *attempt) live(doc protocol.Endpoint) {
 
 // invoke runs the job on one instance; false means that the instance ended
 // before it took the job.
-func (at *attempt) invoke(lease *inference.Lease, input []byte) (shim.End, bool) {
+func (at *attempt) invoke(lease *inference.Lease, job inference.Job) (shim.End, bool) {
 	remote, ok := lease.Instance().(*shim.Remote)
 	if !ok {
 		lease.Release()
 		return shim.End{Err: fmt.Errorf("cannot use instance of type %T: it has no journal", lease.Instance())}, true
 	}
+	if at.pausing() {
+		lease.Release()
+		return shim.End{Err: errPause}, true
+	}
 	cold := lease.ColdStart()
 	id := at.agent.table.key(at)
-	run := remote.Begin(inference.Job{ID: id.Job.String(), Attempt: id.Attempt, Input: input},
-		time.Duration(at.assign.ExecutionMs)*time.Millisecond, &cold)
+	job.ID, job.Attempt = id.Job.String(), id.Attempt
+	run := remote.Begin(job, time.Duration(at.assign.ExecutionMs)*time.Millisecond, &cold)
 	end := at.follow(run, lease)
 	return end, !errors.Is(end.Err, shim.ErrNotTaken)
 }
 
 // follow watches a run to its end and gives the slot back.
 func (at *attempt) follow(run *shim.Run, lease *inference.Lease) shim.End {
+	pausable := run.Pausable()
 	at.mu.Lock()
-	at.phase, at.run = running, run
+	at.phase, at.run, at.pausable, at.quit = running, run, pausable, nil
+	pause := at.pause
 	at.mu.Unlock()
+	if pause { // it came after the last look, and before the run was known
+		run.Pause()
+	}
 	// The number may have changed between Begin and here.
 	if id := at.agent.table.key(at); id != run.Key() {
 		run.Renumber(id.Attempt)
@@ -232,6 +287,8 @@ func (at *attempt) fail(err error) {
 func failFinish(err, cause error) protocol.Finish {
 	var failure *inference.Failure
 	switch {
+	case errors.Is(err, errPause) && cause == nil:
+		return protocol.Finish{Outcome: protocol.OutcomePaused}
 	case errors.Is(cause, inference.ErrTimeout):
 		return protocol.Finish{Outcome: protocol.OutcomeTimeout, Error: &protocol.JobError{
 			Code: protocol.CodeExecutionTimeout, Message: "the job ran longer than its execution timeout",
@@ -299,6 +356,7 @@ func (at *attempt) update(limit int, now time.Time) (protocol.AttemptUpdate, shi
 	at.mu.Lock()
 	defer at.mu.Unlock()
 	u, cur, ok := protocol.AttemptUpdate{}, at.cursor, false
+	pausable := at.pausable || at.phase == loading // then nothing would be lost
 	switch {
 	case at.phase >= finished:
 		if at.uploading && !at.told {
@@ -309,7 +367,7 @@ func (at *attempt) update(limit int, now time.Time) (protocol.AttemptUpdate, shi
 	case !at.told:
 		u.Substate, ok = protocol.SubstateWarmingUp, true
 	}
-	u.Job, u.Attempt = id.Job, id.Attempt
+	u.Job, u.Attempt, u.Pausable = id.Job, id.Attempt, &pausable
 	return u, cur, ok
 }
 

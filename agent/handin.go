@@ -111,6 +111,9 @@ func (at *attempt) prepare(written protocol.HeldAttempt) error {
 	if f.Chunks, f.ChunksRef, err = at.agent.store(f.Chunks, protocol.InlineDetail); err != nil {
 		return err
 	}
+	if f.Checkpoint, f.CheckpointRef, err = at.agent.store(f.Checkpoint, protocol.InlineDetail); err != nil {
+		return err
+	}
 	at.mu.Lock()
 	defer at.mu.Unlock()
 	at.finish, at.ended = &f, e.Ended
@@ -174,31 +177,42 @@ func (a *Agent) store(payload json.RawMessage, limit int) (json.RawMessage, *pro
 	}
 }
 
-// input returns the job's input, fetched and checked if it is a blob.
-func (a *Agent) input(ctx context.Context, as protocol.Assignment) ([]byte, error) {
-	if as.InputBlob == "" {
-		return as.Input, nil
+// job returns what the runtime is given: the assignment, with what is a blob
+// fetched and checked.
+func (a *Agent) job(ctx context.Context, as protocol.Assignment) (inference.Job, error) {
+	input, err := a.payload(ctx, as.Job, "input", as.Input, as.InputBlob)
+	if err != nil {
+		return inference.Job{}, err
+	}
+	checkpoint, err := a.payload(ctx, as.Job, "checkpoint", as.Checkpoint, as.CheckpointBlob)
+	return inference.Job{Input: input, Checkpoint: checkpoint, S3Config: as.S3Config}, err
+}
+
+// payload returns a payload that is inline or a blob.
+func (a *Agent) payload(ctx context.Context, job protocol.JobID, what string, inline json.RawMessage, sha string) ([]byte, error) {
+	if sha == "" {
+		return inline, nil
 	}
 	b := backoff{}
 	for {
-		data, err := a.fetch(ctx, as)
+		data, err := a.fetch(ctx, job, sha)
 		switch {
 		case err == nil:
 			return data, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case protocol.CodeOf(err) == protocol.CodeNotFound:
-			return nil, &inference.Failure{Code: protocol.CodeInternal, Message: "cannot fetch the job's input: " + err.Error(), Retryable: true}
+			return nil, &inference.Failure{Code: protocol.CodeInternal, Message: "cannot fetch the job's " + what + ": " + err.Error(), Retryable: true}
 		}
-		a.log.Warn().Err(err).Stringer("job", as.Job).Msg("an input cannot be fetched yet")
+		a.log.Warn().Err(err).Stringer("job", job).Str("payload", what).Msg("a payload cannot be fetched yet")
 		if !b.wait(ctx) {
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (a *Agent) fetch(ctx context.Context, as protocol.Assignment) ([]byte, error) {
-	r, err := a.deps.Coordinator.GetBlob(ctx, as.InputBlob, as.Job)
+func (a *Agent) fetch(ctx context.Context, job protocol.JobID, sha string) ([]byte, error) {
+	r, err := a.deps.Coordinator.GetBlob(ctx, sha, job)
 	if err != nil {
 		return nil, err
 	}
@@ -207,8 +221,8 @@ func (a *Agent) fetch(ctx context.Context, as protocol.Assignment) ([]byte, erro
 		return nil, err
 	}
 	sum := sha256.Sum256(data)
-	if hex.EncodeToString(sum[:]) != as.InputBlob {
-		return nil, fmt.Errorf("cannot use input: %d bytes do not have the digest %s", len(data), as.InputBlob)
+	if hex.EncodeToString(sum[:]) != sha {
+		return nil, fmt.Errorf("cannot use payload: %d bytes do not have the digest %s", len(data), sha)
 	}
 	return data, nil
 }

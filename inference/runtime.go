@@ -69,6 +69,8 @@ type Info struct {
 	PID    int    `json:"pid"` // the runtime's main process
 	Engine string `json:"engine,omitempty"`
 	Model  string `json:"model,omitempty"`
+	// Checkpoint says that jobs can be paused; the instance is a Pauser then.
+	Checkpoint bool `json:"checkpoint,omitempty"`
 }
 
 // Job is one invocation.
@@ -80,6 +82,11 @@ type Job struct {
 	// Files is the directory for copies of what the job hands in; it need not
 	// exist. Empty: no files are taken. It belongs to whoever invokes.
 	Files string `json:"-"`
+	// Checkpoint is what the handler kept when the job was paused; the job goes on
+	// from there.
+	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
+	// S3Config is the submit's, for the handler; it holds a secret.
+	S3Config json.RawMessage `json:"s3Config,omitempty"`
 }
 
 // Result is what a handler returned.
@@ -158,3 +165,18 @@ func (f *Failure) JobError() *protocol.JobError {
 type Retirer interface {
 	Retired() bool
 }
+
+// Pauser is implemented by instances whose jobs can stop at a checkpoint.
+type Pauser interface {
+	// Pause asks a job to do so. Its Invoke returns a *Paused then; or the job goes
+	// on, or ends as it would have.
+	Pause(job string)
+}
+
+// Paused is how a job ends that was asked to stop at a checkpoint.
+type Paused struct {
+	Checkpoint json.RawMessage // what the handler wants to get back; JSON
+}
+
+// Error implements error.
+func (*Paused) Error() string { return "job paused at a checkpoint" }

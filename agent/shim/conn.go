@@ -71,6 +71,8 @@ func (s *server) read(c *conn) {
 			s.invoke(m)
 		case msgCancel:
 			s.cancelRun(m.Run, m.Reason)
+		case msgPause:
+			s.pauseRun(m.Run)
 		case msgRenumber:
 			s.renumber(m.Run, m.Attempt)
 		case msgStop:
@@ -85,6 +87,17 @@ func (s *server) cancelRun(id string, why reason) {
 	defer s.mu.Unlock()
 	if r := s.runs[id]; r != nil {
 		r.cancel(why.cause())
+	}
+}
+
+// pauseRun asks a job to stop at a checkpoint; the instance may take its time.
+func (s *server) pauseRun(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.runs[id]
+	if p, ok := s.inst.(inference.Pauser); ok && r != nil && !r.ended && s.info.Checkpoint {
+		job := r.job.ID
+		s.wg.Go(func() { p.Pause(job) })
 	}
 }
 

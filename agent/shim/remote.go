@@ -167,6 +167,8 @@ func outcome(f protocol.Finish, crashed bool) (inference.Result, error) {
 		return inference.Result{}, inference.ErrTimeout
 	case protocol.OutcomeCancelled:
 		return inference.Result{}, inference.ErrCancelled
+	case protocol.OutcomePaused:
+		return inference.Result{}, &inference.Paused{Checkpoint: f.Checkpoint}
 	case protocol.OutcomeFailed:
 	}
 	return inference.Result{}, &inference.Failure{

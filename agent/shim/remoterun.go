@@ -32,6 +32,7 @@ type Run struct {
 	numbers  []uint32 // attempt numbers, the newest last
 	accepted bool
 	reason   reason
+	pause    bool    // asked to stop at a checkpoint
 	first    message // repeated until accepted
 	end      End
 	over     bool
@@ -90,6 +91,21 @@ func (r *Run) Cancel(cause error) {
 	r.remote.send(m)
 }
 
+// Pausable reports whether the runtime offers a checkpoint to pause at.
+func (r *Run) Pausable() bool { return r.remote.Info().Checkpoint }
+
+// Pause asks the runtime to stop the job at a checkpoint. It ends with such a
+// result, or as it would have.
+func (r *Run) Pause() {
+	r.mu.Lock()
+	first := !r.pause
+	r.pause = true
+	r.mu.Unlock()
+	if first {
+		r.remote.send(message{Type: msgPause, Run: r.id})
+	}
+}
+
 // Renumber moves the run to a new attempt. A result that was written under the
 // old number in the meantime keeps it: see End.Key.
 func (r *Run) Renumber(attempt uint32) {
@@ -114,6 +130,9 @@ func (r *Run) resume(there bool) []message {
 	}
 	if len(r.numbers) > 1 {
 		out = append(out, message{Type: msgRenumber, Run: r.id, Attempt: r.key().Attempt})
+	}
+	if r.pause {
+		out = append(out, message{Type: msgPause, Run: r.id})
 	}
 	if r.reason != "" {
 		out = append(out, message{Type: msgCancel, Run: r.id, Reason: r.reason})

@@ -169,7 +169,10 @@ func handedIn(files []inference.File) []protocol.OutputFile {
 func (s *server) finish(r *shimRun, res inference.Result, err error, cause error) (protocol.Finish, bool) {
 	f := protocol.Finish{Outcome: protocol.OutcomeCompleted, Output: res.Output, Metrics: res.Metrics, Files: handedIn(res.Files)}
 	var failure *inference.Failure
+	var paused *inference.Paused
 	switch {
+	case errors.As(err, &paused) && cause == nil:
+		return protocol.Finish{Outcome: protocol.OutcomePaused, Checkpoint: paused.Checkpoint}, false
 	case err == nil && len(res.Output) > protocol.MaxOutput:
 		failure = &inference.Failure{
 			Code: protocol.CodeOutputTooLarge, Message: "the output is larger than " + protocol.FormatBytes(protocol.MaxOutput),

@@ -24,6 +24,7 @@ type messageType string
 const (
 	msgInvoke   messageType = "invoke"   // Run, Job, TimeoutMs, ColdStart
 	msgCancel   messageType = "cancel"   // Run, Reason
+	msgPause    messageType = "pause"    // Run
 	msgRenumber messageType = "renumber" // Run, Attempt
 	msgStop     messageType = "stop"     // GraceMs
 )

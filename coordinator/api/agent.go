@@ -7,6 +7,7 @@ import (
 
 	"windlass/coordinator/auth"
 	"windlass/coordinator/blob"
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
@@ -108,8 +109,8 @@ func (s *Server) getBlob(c *call) error {
 }
 
 // mayRead refuses a payload that an agent of the caller's organisation has nothing
-// to do with, as if it were not there: anything but the input of the job that the
-// request names. Whoever serves everybody reads every payload.
+// to do with, as if it were not there: anything but the input and the checkpoint
+// of the job that the request names. Whoever serves everybody reads every payload.
 func (c *call) mayRead(digest blob.Digest) error {
 	if c.who.Org == protocol.OrgDefault {
 		return nil
@@ -124,10 +125,14 @@ func (c *call) mayRead(digest blob.Digest) error {
 		return err
 	}
 	row := c.s.deps.Store.Job(id)
-	if row == nil || row.Org != c.who.Org || row.Input.Ref == nil || row.Input.Ref.SHA256 != digest {
+	if row == nil || row.Org != c.who.Org || !isPayload(row.Input, digest) && (row.Extra == nil || !isPayload(row.Extra.Checkpoint, digest)) {
 		return errNoBlob()
 	}
 	return nil
+}
+
+func isPayload(p state.Payload, digest blob.Digest) bool {
+	return p.Ref != nil && p.Ref.SHA256 == digest
 }
 
 // putBlob is PUT /agent/v1/blobs/{sha}: it is durable when it is answered.

@@ -15,16 +15,24 @@ import (
 	"windlass/protocol"
 )
 
+// newModern is a world at the newest feature level with an endpoint.
+func newModern(t *testing.T) *world {
+	w := newWorld(t)
+	w.modern()
+	w.endpoint("ep", "")
+	return w
+}
+
 // both plays a scene against one node, and through a follower that has the
 // leader's state and nothing of what only the leader knows.
 func both(t *testing.T, scene func(t *testing.T, w, leader *world)) {
 	t.Run("one node", func(t *testing.T) {
-		w := newWorld(t)
-		w.endpoint("ep", "")
+		w := newModern(t)
 		scene(t, w, w)
 	})
 	t.Run("through a follower", func(t *testing.T) {
 		w, leader, _ := pair(t)
+		leader.modern()
 		w.server.deps.Store, w.server.deps.Blobs, w.server.deps.Archive = leader.store, leader.server.deps.Blobs, leader.archive
 		w.server.deps.Write = leader.write
 		scene(t, w, leader)
@@ -185,8 +193,7 @@ func TestC2NothingIsLeftOut(t *testing.T) {
 // TestC2ALostAnswerIsGivenAgain: a coordinator that relays a read and gets no
 // answer asks again, and what the first one took must not be missing.
 func TestC2ALostAnswerIsGivenAgain(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.classicRun(`{"input": {}}`)
 	agent := w.agent()
 	got := agent.take()
@@ -272,8 +279,7 @@ func TestC3WaitsAreClamped(t *testing.T) {
 }
 
 func TestC4NoLeaderIsAnsweredFast(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.classicRun(`{"input": {}}`)
 	none := protocol.NewError(protocol.CodeNoLeader, "nobody leads").With("outcome", "none")
 	w.mu.Lock()
@@ -295,8 +301,7 @@ func TestC4NoLeaderIsAnsweredFast(t *testing.T) {
 // TestC4AWriteThatHangsIsAnswered before the clients give up, and says that it may
 // have happened.
 func TestC4AWriteThatHangsIsAnswered(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.classicRun(`{"input": {}}`)
 	w.server.deps.Write = func(ctx context.Context, _ *command.Command) (command.Result, error) {
 		if end, ok := ctx.Deadline(); !ok || time.Until(end) > quickTime {
@@ -498,8 +503,7 @@ func TestC9CancelIsIdempotent(t *testing.T) {
 // TestC9ACancelThatComesTooLateIsNoError: the job ended between the look at it and
 // the command.
 func TestC9ACancelThatComesTooLateIsNoError(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.classicRun(`{"input": {}}`)
 	agent := w.agent()
 	got := agent.take()
@@ -603,7 +607,7 @@ func TestC12ErrorsAreThoseOfTheSeeds(t *testing.T) {
 }
 
 func TestC13ReservedIdsAreNoEndpoints(t *testing.T) {
-	w := newWorld(t)
+	w := newModern(t)
 	for _, id := range []string{"jobs", "endpoints", "models", "predictions", "health", "openai", "v1", "v2"} {
 		if a := w.post("/v2/endpoints", `{"id": "`+id+`", "runtime": {"kind": "builtin"}}`); a.status != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %d", id, a.status)
@@ -709,7 +713,7 @@ func TestClassicSubmitsAreTheNativeOnes(t *testing.T) {
 }
 
 func TestNewThingsWaitForTheLastUpgrade(t *testing.T) {
-	old := newWorldAt(t, command.FeatureArchive)
+	old := newWorld(t)
 	old.endpoint("ep", "")
 	id := old.submit("ep", `{"input": {}}`).String()
 	for _, r := range [][2]string{

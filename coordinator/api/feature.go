@@ -1,11 +1,14 @@
 package api
 
-import "windlass/protocol"
+import (
+	"windlass/coordinator/command"
+	"windlass/protocol"
+)
 
 // supports refuses what the coordinators of the version before do not know, while
 // one of them may be in the cluster.
 func (s *Server) supports(level uint32) error {
-	if s.deps.Store.View().Meta().Feature < level {
+	if max(s.deps.Store.View().Meta().Feature, command.FeatureBase) < level {
 		return upgrading()
 	}
 	return nil

@@ -95,8 +95,7 @@ func TestARunningJobIsAskedForACheckpoint(t *testing.T) {
 
 // TestAnAgentOfBeforeIsNotAsked: it would take the question for a cancel.
 func TestAnAgentOfBeforeIsNotAsked(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.submit("ep", `{"input": {}}`)
 	agent := w.agent()
 	agent.update(agent.take(), protocol.AttemptUpdate{StartedMs: 1})
@@ -108,8 +107,7 @@ func TestAnAgentOfBeforeIsNotAsked(t *testing.T) {
 
 // TestAPauseFollowsTheJob: it may be leased, or end, just before the command.
 func TestAPauseFollowsTheJob(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	id := w.submit("ep", `{"input": {}}`)
 	first := true
 	w.server.deps.Write = func(ctx context.Context, c *command.Command) (command.Result, error) {
@@ -157,8 +155,7 @@ func TestAPausedEndpointTakesSubmitsAndServesNone(t *testing.T) {
 
 // TestAPurgeThatBreaksOffSaysHowFarItCame and is not counted as done.
 func TestAPurgeThatBreaksOffSaysHowFarItCame(t *testing.T) {
-	w := newWorld(t)
-	w.endpoint("ep", "")
+	w := newModern(t)
 	for range command.MaxPurge + 1 {
 		w.submit("ep", `{"input": {}}`)
 	}

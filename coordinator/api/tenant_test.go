@@ -72,5 +72,5 @@ func (w *world) key(req protocol.KeyRequest) protocol.Key {
 // fill names the given things in a route's pattern.
 func fill(pattern string, things map[string]string) string {
 	named := things[subjectOf(pattern)]
-	return strings.NewReplacer("{id}", named, "{sha}", strings.Repeat("0", 64)).Replace(pattern)
+	return strings.NewReplacer("{endpointId}", things[subjectEndpoint], "{path...}", "x", "{id}", named, "{sha}", strings.Repeat("0", 64)).Replace(pattern)
 }

@@ -122,23 +122,10 @@ func (w *world) Write(p []byte) (int, error) {
 	return w.logged.Write(p)
 }
 
-// level raises the feature level.
-func (w *world) level(level uint32) {
-	w.t.Helper()
-	set := &command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: level}}}
-	if _, err := w.log.apply([]*command.Command{set}); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func newWorld(t testing.TB) *world { return newWorldAt(t, command.FeatureMax) }
-
-// newWorldAt is a world at a feature level.
-func newWorldAt(t testing.TB, level uint32) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, store: state.New(), ln: fasthttputil.NewInmemoryListener(), peers: fasthttputil.NewInmemoryListener()}
 	w.log = &testLog{fsm: fsm.New(w.store)}
-	w.level(level)
 	w.board = board.New(board.Config{Job: w.store.Job, NowMs: nowMs})
 	w.broker = broker.New(broker.Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
 	blobs, err := blob.OpenDir(t.TempDir())

@@ -91,6 +91,7 @@ func TestPauseAndLeaseHaveOneWinner(t *testing.T) {
 
 func TestTheAgentIsAskedToPause(t *testing.T) {
 	run(t, func(w *world) {
+		w.do(&command.Command{Op: &command.Command_SetFeature{SetFeature: &command.SetFeature{Level: command.FeatureAPI}}})
 		w.endpoint(protocol.Endpoint{ID: testEndpoint})
 		a, _ := w.agent(plain())
 		ch := a.sync(1)

@@ -150,6 +150,12 @@ func (in *Instance) jobMessage(m message) {
 		j.finish(outcome{output: m.value("output"), file: m.text("outputFile"), metrics: bytes.Clone(m.object("metrics", protocol.MaxMetadata))})
 	case kindError:
 		j.finish(outcome{err: m.failure()})
+	case kindCheckpoint:
+		if !j.pausing() {
+			in.note("a checkpoint that nobody asked for was ignored")
+			return
+		}
+		j.finish(outcome{err: &inference.Paused{Checkpoint: m.value("data")}})
 	}
 }
 
@@ -161,6 +167,9 @@ func (in *Instance) faulty(j *job, m message) {
 	switch m.fault {
 	case faultLong:
 		f.Message = fmt.Sprintf("a %s message is longer than %d bytes; write a large output to a file in the job's workdir and name it as outputFile", m.kind, MaxLine)
+		if m.kind == kindCheckpoint {
+			f.Message = fmt.Sprintf("a checkpoint is longer than %d bytes; store what is large elsewhere and keep its name", MaxLine)
+		}
 	case faultDeep:
 		f.Message = fmt.Sprintf("a %s message is nested deeper than %d", m.kind, protocol.MaxDepth)
 	default:
@@ -170,7 +179,7 @@ func (in *Instance) faulty(j *job, m message) {
 		f.Code = protocol.CodeOutputInvalid
 	}
 	switch m.kind {
-	case kindResult, kindError:
+	case kindResult, kindError, kindCheckpoint:
 		j.finish(outcome{err: f})
 	case kindChunk:
 		j.doom(f)

@@ -61,6 +61,7 @@ type Instance struct {
 	phases   phases
 	engine   string
 	model    string
+	keeps    bool  // the child offers checkpoints
 	err      error // valid once done is closed
 }
 
@@ -128,7 +129,7 @@ func (in *Instance) shutdown(stdin *os.File) {
 func (in *Instance) Info() inference.Info {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return inference.Info{Slots: in.slots, PID: in.proc.PID(), Engine: in.engine, Model: in.model}
+	return inference.Info{Slots: in.slots, PID: in.proc.PID(), Engine: in.engine, Model: in.model, Checkpoint: in.keeps}
 }
 
 // PIDs implements inference.Instance.
@@ -295,6 +296,22 @@ func (in *Instance) cancel(j *job, cause error) error {
 	return cause
 }
 
+// Pause implements inference.Pauser, for a child whose hello said that it offers
+// checkpoints.
+func (in *Instance) Pause(id string) {
+	in.mu.Lock()
+	j := in.jobs[id]
+	in.mu.Unlock()
+	if j == nil || !in.Info().Checkpoint || !j.pause() {
+		return
+	}
+	line, _ := protocol.EncodeJSON(map[string]string{"type": "pause", "id": j.id})
+	select {
+	case in.lines <- append(line, '\n'):
+	case <-in.proc.Exited():
+	}
+}
+
 // poison gives up the slot of j while other jobs run; false if none does.
 func (in *Instance) poison(j *job) bool {
 	in.mu.Lock()
@@ -390,7 +407,14 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 		Deadline  protocol.Time   `json:"deadline,omitzero"`
 		Workdir   string          `json:"workdir"`
 		OutputDir string          `json:"outputDir"`
-	}{Type: "job", ID: spec.ID, Input: spec.Input, Workdir: dir, OutputDir: filepath.Join(dir, outputsName)}
+		S3Config  json.RawMessage `json:"s3Config,omitempty"`
+
+		Checkpoint     json.RawMessage `json:"checkpoint,omitempty"`
+		CheckpointFile string          `json:"checkpointFile,omitempty"`
+	}{
+		Type: "job", ID: spec.ID, Input: spec.Input, Workdir: dir, OutputDir: filepath.Join(dir, outputsName),
+		S3Config: spec.S3Config, Checkpoint: spec.Checkpoint,
+	}
 	if len(m.Input) == 0 {
 		m.Input = json.RawMessage("null")
 	}
@@ -409,6 +433,13 @@ func jobLine(spec inference.Job, dir string) ([]byte, error) {
 		return nil, noRoom("write input file", err)
 	}
 	m.Input = nil
+	if len(m.Checkpoint) > 0 {
+		m.CheckpointFile = filepath.Join(dir, "checkpoint.json")
+		if err := os.WriteFile(m.CheckpointFile, spec.Checkpoint, 0o600); err != nil {
+			return nil, noRoom("write checkpoint file", err)
+		}
+		m.Checkpoint = nil
+	}
 	if line, err = protocol.EncodeJSON(m); err != nil {
 		return nil, &inference.Failure{Code: protocol.CodeInternal, Message: err.Error()}
 	}

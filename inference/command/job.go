@@ -29,6 +29,7 @@ type job struct {
 	closed   bool // no event any more
 	ended    bool // the child told the outcome: only log lines may still follow
 	spoke    bool // the child sent a message for it
+	paused   bool // it was asked to stop at a checkpoint
 	last     time.Time
 	progress protocol.Progress
 	doomed   *inference.Failure // fails it when the child ends it
@@ -88,6 +89,22 @@ func (j *job) finish(o outcome) {
 	}
 	j.ended, j.outcome = true, o
 	close(j.done)
+}
+
+// pause notes that the child is asked to stop at a checkpoint; false when it was
+// asked before.
+func (j *job) pause() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first := !j.paused
+	j.paused = true
+	return first
+}
+
+func (j *job) pausing() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.paused
 }
 
 // close stops the events.

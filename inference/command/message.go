@@ -35,11 +35,13 @@ const (
 	kindFile     kind = "file"
 	kindResult   kind = "result"
 	kindError    kind = "error"
+
+	kindCheckpoint kind = "checkpoint"
 )
 
 func (k kind) known() bool {
 	switch k {
-	case kindHello, kindPhase, kindReady, kindProgress, kindChunk, kindLog, kindMetric, kindFile, kindResult, kindError:
+	case kindHello, kindPhase, kindReady, kindProgress, kindChunk, kindLog, kindMetric, kindFile, kindResult, kindError, kindCheckpoint:
 		return true
 	}
 	return false
@@ -86,7 +88,7 @@ func parse(line []byte, cut bool) (m message, ok bool) {
 		return message{}, false
 	}
 	switch {
-	case !valid && m.kind == kindResult:
+	case !valid && (m.kind == kindResult || m.kind == kindCheckpoint):
 		m.fault = faultInvalid
 	case depth(line) > protocol.MaxDepth:
 		m.fault = faultDeep

@@ -29,6 +29,7 @@ func (in *Instance) hello(m message) {
 	in.greeted = true
 	if !in.isReady { // Info does not change after the start
 		in.engine, in.model = clip(m.text("engine"), maxStep), clip(m.text("model"), maxStep)
+		in.keeps = m.boolean("checkpoint")
 	}
 }
 
