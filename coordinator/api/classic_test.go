@@ -199,7 +199,7 @@ func TestC2ALostAnswerIsGivenAgain(t *testing.T) {
 	got := agent.take()
 	agent.update(got, protocol.AttemptUpdate{StartedMs: 1, Chunks: chunk("1")})
 	for _, turn := range []struct{ name, want string }{{"a", `[{"output":1}]`}, {"a", `[{"output":1}]`}, {"b", `[]`}} {
-		a := w.get("/v2/ep/stream/"+id+"?wait=1000", protocol.HeaderRelay, "0", protocol.HeaderRelayTurn, turn.name)
+		a := w.relayed("/v2/ep/stream/"+id+"?wait=1000", "0", protocol.HeaderRelayTurn, turn.name)
 		if !strings.Contains(string(a.body), `"stream":`+turn.want) {
 			t.Errorf("turn %s: %s, want %s", turn.name, a.body, turn.want)
 		}

@@ -159,9 +159,9 @@ func TestABrokenLineIsReplaced(t *testing.T) {
 }
 
 // relayed asks as another coordinator does that relays a request.
-func (w *world) relayed(path, waited string) answer {
+func (w *world) relayed(path, waited string, header ...string) answer {
 	w.t.Helper()
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return w.peers.Dial() }}
 	defer transport.CloseIdleConnections()
-	return w.via(&http.Client{Transport: transport}, "GET", path, "", protocol.HeaderRelay, waited)
+	return w.via(&http.Client{Transport: transport}, "GET", path, "", append(header, protocol.HeaderRelay, waited)...)
 }
