@@ -30,7 +30,7 @@ const (
 	gpuName   = "NVIDIA A100"
 	gigabyte  = 1 << 30
 	gpuMemory = 40 * gigabyte
-	gpuJobs   = `{"kind": "Endpoint", "id": "ep_gpu", "runtime": {"kind": "command", "command": ["/bin/played"]}, "resources": {"gpus": 1}, "price": {"gpuSecond": 0.5}, "policy": {"maxAttempts": 1}}`
+	gpuJobs   = `{"kind": "Endpoint", "id": "ep_gpu", "runtime": {"kind": "command", "command": ["/bin/played"]}, "resources": {"gpus": 1}, "price": {"gpuSecond": 0.5}, "policy": {"maxAttempts": 1, "executionTimeout": "1h"}}`
 )
 
 func playAgent(t *testing.T, w *world) *playedAgent {
@@ -142,8 +142,12 @@ func (a *playedAgent) take(t *testing.T, w *world, body string) protocol.Assignm
 func (a *playedAgent) tell(t *testing.T, as protocol.Assignment, u protocol.AttemptUpdate) {
 	t.Helper()
 	u.Job, u.Attempt = as.Job, as.Attempt
-	if _, err := a.report(t.Context(), &u, nil); err != nil {
+	resp, err := a.report(t.Context(), &u, nil)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if len(resp.Attempts) != 1 || resp.Attempts[0].Code != "" {
+		t.Fatalf("the update was answered with %+v", resp)
 	}
 }
 

@@ -26,7 +26,7 @@ type world struct {
 }
 
 // patience bounds every wait for something that must come: a loaded machine, not the product.
-const patience = 90 * time.Second
+const patience = 60 * time.Second
 
 func build(t *testing.T) string {
 	t.Helper()
@@ -168,12 +168,20 @@ func (a answer) at(path string) (any, bool) {
 func (a answer) want(t *testing.T, path string, want any) answer {
 	t.Helper()
 	got, ok := a.at(path)
-	gotJSON, _ := json.Marshal(got)
-	wantJSON, _ := json.Marshal(want)
+	gotJSON, wantJSON := canonical(got), canonical(want)
 	if !ok || !bytes.Equal(gotJSON, wantJSON) {
 		t.Errorf("%s = %s, want %s, in %s", path, gotJSON, wantJSON, a.raw)
 	}
 	return a
+}
+
+// canonical is the JSON of a value with its members in order.
+func canonical(v any) []byte {
+	b, _ := json.Marshal(v)
+	var plain any
+	_ = json.Unmarshal(b, &plain)
+	b, _ = json.Marshal(plain)
+	return b
 }
 
 // has fails unless every path is there.
@@ -250,7 +258,7 @@ func (w *world) until(t *testing.T, job, query string, accept func(answer) bool)
 			return a
 		}
 		if time.Now().After(end) {
-			t.Fatalf("job %s did not come there within %v: %s", job, patience, a.raw)
+			t.Fatalf("job %s did not come there within %v: %s\n%s", job, patience, a.raw, w.get(t, "/v2/jobs/"+job+"/explain").raw)
 		}
 		revision = a.text(t, "revision")
 		if s, _ := a.at("status"); terminal(s) {
