@@ -89,7 +89,13 @@ func copying(p *protocol.ClusterPayloads) string {
 // compare finds what differs between members and must not, and what may for a
 // while.
 func compare(doc *protocol.ClusterMembers, wrong func(string, ...any)) {
-	digests, versions := map[uint64]string{}, map[string]bool{}
+	// Digests say with which encoding they were made, and tell something about the
+	// states only beside others of the same: an upgrade mixes encodings.
+	type at struct {
+		index    uint64
+		encoding string
+	}
+	digests, versions := map[at]string{}, map[string]bool{}
 	for _, m := range doc.Members {
 		if m.ClockOffsetMs > clockWarn || m.ClockOffsetMs < -clockWarn {
 			doc.Findings = append(doc.Findings, fmt.Sprintf("the clock of %s is %d ms off: synchronise it (chrony, systemd-timesyncd)", m.Server, m.ClockOffsetMs))
@@ -100,10 +106,12 @@ func compare(doc *protocol.ClusterMembers, wrong func(string, ...any)) {
 		if m.Checkpoint == nil {
 			continue
 		}
-		if d, ok := digests[m.Checkpoint.Index]; ok && d != m.Checkpoint.Digest {
+		encoding, _, _ := strings.Cut(m.Checkpoint.Digest, ":")
+		key := at{m.Checkpoint.Index, encoding}
+		if d, ok := digests[key]; ok && d != m.Checkpoint.Digest {
 			wrong("states differ at index %d, also at %s: save a snapshot of each coordinator before anything else, then report it", m.Checkpoint.Index, m.Server)
 		}
-		digests[m.Checkpoint.Index] = m.Checkpoint.Digest
+		digests[key] = m.Checkpoint.Digest
 	}
 	if len(versions) > 1 {
 		doc.Findings = append(doc.Findings, "versions differ: finish the upgrade")

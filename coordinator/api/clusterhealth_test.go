@@ -15,7 +15,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		for i := range doc.Members {
 			m := &doc.Members[i]
 			m.Reachable, m.Applied, m.LastIndex, m.Version = true, 5000, 5000, "v1"
-			m.Checkpoint = &protocol.ClusterCheckpoint{Index: 4096, Digest: "d"}
+			m.Checkpoint = &protocol.ClusterCheckpoint{Index: 4096, Digest: "3:d"}
 		}
 		change(doc.Members)
 		return doc
@@ -46,7 +46,8 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		"no leader":      {func(m []protocol.ClusterMember) { m[0].Role = protocol.RoleVoter }, false, 1, "no leader"},
 		"clock":          {func(m []protocol.ClusterMember) { m[2].ClockOffsetMs = -2000 }, true, 1, "-2000 ms off"},
 		"mixed versions": {func(m []protocol.ClusterMember) { m[2].Version = "v2" }, true, 1, "finish the upgrade"},
-		"states differ":  {func(m []protocol.ClusterMember) { m[2].Checkpoint.Digest = "e" }, false, 1, "states differ at index 4096"},
+		"states differ":  {func(m []protocol.ClusterMember) { m[2].Checkpoint.Digest = "3:e" }, false, 1, "states differ at index 4096"},
+		"other encoding": {func(m []protocol.ClusterMember) { m[2].Checkpoint.Digest = "2:e" }, true, 1, ""},
 		"other index":    {func(m []protocol.ClusterMember) { m[2].Checkpoint = &protocol.ClusterCheckpoint{Index: 1, Digest: "e"} }, true, 1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
