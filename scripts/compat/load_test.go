@@ -20,6 +20,10 @@ const endpoint = "ep_echo"
 // callers submit one after the other, each of its own jobs.
 const callers = 4
 
+// openJobs is how many of its jobs a caller leaves unfinished: more would only be a
+// backlog, which on a busy machine takes longer than the test waits.
+const openJobs = 16
+
 // callPause keeps the load from being all that two processors do.
 const callPause = 10 * time.Millisecond
 
@@ -46,6 +50,7 @@ func startLoad(c *cluster) *load {
 }
 
 func (l *load) call(ctx context.Context, caller int) {
+	var open []protocol.JobID
 	for n := 0; ctx.Err() == nil; n++ {
 		name := fmt.Sprintf("%d-%d", caller, n)
 		input := fmt.Sprintf(`{"n":%q}`, name)
@@ -64,10 +69,28 @@ func (l *load) call(ctx context.Context, caller int) {
 			l.jobs[resp.JobID] = input
 			l.gap = max(l.gap, now.Sub(l.newest))
 			l.newest = now
+			open = append(open, resp.JobID)
 		}
 		l.mu.Unlock()
+		for len(open) >= openJobs && l.ended(ctx, open[0]) {
+			open = open[1:]
+		}
 		<-time.After(callPause)
 	}
+}
+
+// ended waits for the end of a job; false when the load is to stop.
+func (l *load) ended(ctx context.Context, id protocol.JobID) bool {
+	for ctx.Err() == nil {
+		if s, err := l.c.client.Status(ctx, id, client.StatusOptions{}); err == nil && s.Status.Terminal() {
+			break
+		}
+		<-time.After(callPause)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.newest = time.Now() // nothing was sent meanwhile that could have been acknowledged
+	return ctx.Err() == nil
 }
 
 func (l *load) acknowledged() int {
