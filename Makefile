@@ -48,7 +48,7 @@ race:
 	CGO_ENABLED=1 CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go test -race ./...
 
 test-clients: ## what needs Python and Node, installed first where apt can
-	@command -v python3 >/dev/null && command -v node >/dev/null || { apt-get update -q && apt-get install -y -q python3 nodejs; }
+	@command -v python3 >/dev/null && command -v npm >/dev/null && python3 -c "import venv" || { apt-get update -q && apt-get install -y -q python3 python3-venv nodejs npm; }
 	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob ./scripts/sdk
 
 bin/windlass-chaos: FORCE # the same program with the failpoints of the tag chaos
