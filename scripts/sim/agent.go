@@ -44,6 +44,7 @@ type agent struct {
 	draining   bool
 	parked     *call
 	parkedAt   int64
+	fullAt     int64 // the last moment at which it had no free slot
 	reporting  bool
 	again      bool // something is to be reported
 	reportAt   int64
@@ -133,6 +134,7 @@ func (a *agent) then(ms int64, do func()) {
 }
 
 func (a *agent) forget(t *attempt) {
+	a.leaves()
 	t.gone = true
 	if i := slices.Index(a.runs, t); i >= 0 {
 		a.runs = slices.Delete(a.runs, i, i+1)
@@ -160,6 +162,13 @@ func (a *agent) free() int {
 		}
 	}
 	return n
+}
+
+// leaves notes that an attempt is about to give its slot back.
+func (a *agent) leaves() {
+	if a.free() <= 0 {
+		a.fullAt = a.world.now
+	}
 }
 
 func (a *agent) capacity() protocol.Capacity {

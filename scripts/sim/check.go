@@ -131,6 +131,9 @@ func (c *checker) granted(s *shadow) {
 
 // change takes in a row that an entry changed.
 func (c *checker) change(ch *state.Change) {
+	if e := ch.Endpoint; e != nil {
+		c.order.line(e.Org, e.ID).changed = c.world.now
+	}
 	if ch.Job == nil {
 		if s := c.job(ch.Evicted); s != nil {
 			s.Note.row = nil

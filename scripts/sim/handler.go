@@ -66,6 +66,7 @@ func (a *agent) start(t *attempt) {
 
 // conclude journals a result; it is offered until it is answered.
 func (a *agent) conclude(t *attempt, outcome protocol.Outcome) {
+	a.leaves()
 	if t.run != nil {
 		t.run.over = true
 	}

@@ -31,6 +31,7 @@ type line struct {
 	org, endpoint string
 	waiting       [protocol.Priorities + 1][]*shadow // by submission
 	running       int                                // leased, and not about to end
+	changed       int64                              // when its endpoint was
 	granting      int
 }
 

@@ -173,23 +173,35 @@ func (c *checker) idle() {
 			}
 		}
 	}
-	var free *agent
 	for _, a := range w.agents {
-		if c.healthy(a) && !a.draining && a.parked != nil && a.parked.node == w.leader && w.now-a.parkedAt > grantDeadline && a.free() > 0 {
-			free = a
+		if c.idles(a) {
+			c.waitsBeside(a)
 		}
 	}
-	if free == nil {
-		return
-	}
+}
+
+// idles reports whether an agent has long had a slot for somebody.
+func (c *checker) idles(a *agent) bool {
+	w := c.world
+	long := func(since int64) bool { return w.now-since > grantDeadline }
+	return c.healthy(a) && !a.draining && a.parked != nil && a.parked.node == w.leader && long(a.parkedAt) && long(a.fullAt) &&
+		a.free() > 0 && len(c.ledger.Held(a.id)) < a.slots
+}
+
+// waitsBeside fails when a job has long been waiting that an idle agent could take.
+// Of endpoints that bound what runs, nobody says since when one more may.
+func (c *checker) waitsBeside(a *agent) {
+	w := c.world
 	for _, name := range c.order.names {
 		l := c.order.lines[name]
-		if !c.order.open(&grant{node: w.leader, agent: free}, l) {
+		e := w.leader.store.Endpoint(l.org, l.endpoint)
+		most, _ := c.order.most(w.leader, l.org)
+		if e == nil || e.Doc.MaxRunning > 0 || e.Doc.Warm.Max > 0 || most > 0 || w.now-l.changed <= grantDeadline || !c.order.open(&grant{node: w.leader, agent: a}, l) {
 			continue
 		}
 		for _, s := range slices.Concat(l.waiting[:]...) {
 			if w.now-s.Note.since > grantDeadline && s.Note.row.NotBeforeMs < w.leader.nowMs()-grantDeadline {
-				c.fail("I7", "job %s waits for %d ms beside agent %d, which is idle", s.ID, w.now-s.Note.since, free.no)
+				c.fail("I7", "job %s waits for %d ms beside agent %d, which is idle", s.ID, w.now-s.Note.since, a.no)
 			}
 		}
 	}
