@@ -166,7 +166,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	c.api, err = api.New(api.Deps{
 		Store: c.store, Board: c.board, Blobs: c.blobs.store, MissingBlobs: c.blobs.missing, Archive: c.archive, Keys: c.keys,
 		Limits: c.limits, Failures: auth.NewFailures(c.cfg.Limits.Failures),
-		Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
+		Webhooks: c.webhook, Cluster: c.place, Operator: c.admin, Broker: c.leaderBroker,
 		Write: c.forward.Write, Admit: func(cmd *command.Submit) command.Result { return fsm.Admit(c.store.View(), cmd) }, Barrier: c.forward.Barrier, Applied: c.node.WaitApplied,
 		Member: c.member, NowMs: nowMs, PublicURL: func() string { return c.cfg.HTTP.PublicURL },
 		UpgradeURL: c.cfg.Limits.UpgradeURL,

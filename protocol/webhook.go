@@ -147,10 +147,10 @@ type WebhookSecret struct {
 // SecretText is the form in which people and receivers handle a secret.
 func SecretText(key []byte) string { return "whsec_" + base64.StdEncoding.EncodeToString(key) }
 
-// WebhookSecretRequest is the body of POST /v2/webhooks/secrets and .../rotate.
-type WebhookSecretRequest struct {
-	// Overlap is for how many seconds the secret before signs as well; nil is a day.
-	Overlap *float64 `json:"overlap,omitempty"`
+// WebhookRotation is the body of POST /v2/webhooks/secrets/rotate.
+type WebhookRotation struct {
+	// Overlap is for how long the secret before signs as well; nil is a day.
+	Overlap *Duration `json:"overlap,omitempty"`
 }
 
 // WebhookTestRequest is the body of POST /v2/webhooks/test.

@@ -11,7 +11,7 @@ import (
 
 func (a *app) rootCommand() *cobra.Command {
 	root := a.nounCommand("windlass", "Asynchronous GPU jobs on your own machines", nil,
-		a.runCommand(), a.jobCommand(), a.endpointCommand(), a.agentCommand(), a.keyCommand(), a.orgCommand(), a.whoamiCommand(), a.clusterCommand(), a.tlsCommand(), a.coordinatorCommand(),
+		a.runCommand(), a.jobCommand(), a.endpointCommand(), a.agentCommand(), a.keyCommand(), a.orgCommand(), a.webhookCommand(), a.whoamiCommand(), a.clusterCommand(), a.tlsCommand(), a.coordinatorCommand(),
 		a.devCommand(), a.versionCommand(), bench.Command(), a.shimCommand(), a.probeCommand(), a.builtinCommand())
 	root.Long = `Windlass queues jobs for GPU hosts: submit to an endpoint, follow the progress, fetch the output.
 

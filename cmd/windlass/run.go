@@ -15,6 +15,7 @@ type runOptions struct {
 	tags     []string
 	wait     bool
 	key      string
+	callback string
 	followOptions
 }
 
@@ -38,6 +39,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringVarP(&opts.file, "input", "i", "", "file with the input JSON; - is stdin")
 	f.StringVar(&opts.priority, "priority", "", "critical, high, normal or low")
 	f.StringArrayVar(&opts.tags, "tag", nil, "tag as key=value; repeatable")
+	f.StringVar(&opts.callback, "callback", "", "URL that is told how the job ended; see: windlass webhook --help")
 	f.BoolVar(&opts.wait, "wait", false, "wait for the end; print the output on stdout and the figures on stderr")
 	f.BoolVar(&opts.text, "text", false, "with --wait: print the output's text or result field alone, where it has one")
 	f.BoolVar(&opts.stream, "stream", false, "print the stream as it comes; waits for the end")
@@ -85,7 +87,7 @@ func (a *app) runJob(cmd *cobra.Command, endpoint string, pairs []string, opts r
 }
 
 func (a *app) submitRequest(pairs []string, opts runOptions) (protocol.SubmitRequest, error) {
-	req := protocol.SubmitRequest{Priority: opts.priority, IdempotencyKey: opts.key}
+	req := protocol.SubmitRequest{Priority: opts.priority, IdempotencyKey: opts.key, CallbackURL: opts.callback}
 	if opts.timeout < 0 {
 		return req, usagef("--timeout %v: want a positive length such as 30s", opts.timeout)
 	}

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,12 +30,20 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("cannot build: %v\n%s", err, out)
 	}
 	dev := startDev(t, binary, dir)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Webhook-Signature") == "" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		_, _ = io.WriteString(w, "taken\x1b[31m")
+	}))
+	t.Cleanup(receiver.Close)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("WINDLASS_ADDR", dev.addr)
 			env.Setenv("WINDLASS_API_KEY", dev.key)
+			env.Setenv("RECEIVER", receiver.URL)
 			env.Values[processesKey{}] = make(map[string]*background)
 			return nil
 		},

@@ -91,6 +91,7 @@ const (
 	subjectEndpoint = "endpoint"
 	subjectOrg      = "org"
 	subjectKey      = "key"
+	subjectSecret   = "secret"
 )
 
 // subjectOf reads a pattern. It is asked on the way to a refusal only.
@@ -103,6 +104,7 @@ func subjectOf(pattern string) string {
 	}
 	for prefix, subject := range map[string]string{
 		"/v2/jobs/{": subjectJob, "/v2/endpoints/{": subjectEndpoint, "/v2/orgs/{": subjectOrg, "/v2/keys/{": subjectKey,
+		"/v2/webhooks/secrets/{": subjectSecret,
 	} {
 		if strings.HasPrefix(pattern, prefix) {
 			return subject
@@ -123,6 +125,8 @@ func (c *call) exists(ctx context.Context, subject string) error {
 		_, err = c.org(ctx)
 	case subjectKey:
 		_, err = c.key(ctx)
+	case subjectSecret:
+		_, err = c.webhookSecret(ctx)
 	}
 	return err
 }

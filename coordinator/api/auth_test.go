@@ -28,7 +28,7 @@ func TestRoutesByPermission(t *testing.T) {
 			}
 			spare := w.key(protocol.KeyRequest{Org: n.org, Permissions: []auth.Permission{auth.AgentsManage}})
 			path := fill(r.pattern, map[string]string{
-				subjectJob: n.job.String(), subjectEndpoint: "ep", subjectOrg: n.org, subjectKey: spare.ID,
+				subjectJob: n.job.String(), subjectEndpoint: "ep", subjectOrg: n.org, subjectKey: spare.ID, subjectSecret: n.secret(),
 			})
 			a := w.do(r.method, path, "", "Authorization", "Bearer "+key.Key)
 			if r.permission == open || r.permission == anyKey || r.permission == p {

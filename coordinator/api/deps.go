@@ -13,6 +13,7 @@ import (
 	"windlass/coordinator/broker"
 	"windlass/coordinator/command"
 	"windlass/coordinator/state"
+	"windlass/coordinator/webhook"
 	"windlass/protocol"
 )
 
@@ -36,6 +37,8 @@ type Deps struct {
 	Blobs blob.Store
 	// Archive has the ended jobs that are not in the table any more.
 	Archive *archive.Archive
+	// Webhooks says where webhooks may go, and sends test events.
+	Webhooks *webhook.Sender
 	// MissingBlobs is how many payloads this coordinator has yet to fetch from the
 	// others.
 	MissingBlobs func() int64

@@ -72,6 +72,8 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/jobs/{id}/output", "output", auth.JobsRead, rateNone, noBody, blobTime, s.output},
 		{"GET", "/v2/jobs/{id}/logs", "logs", auth.JobsRead, rateNone, noBody, bodyTime, s.logs},
 		{"GET", "/v2/jobs/{id}/explain", "explain", auth.JobsRead, rateNone, noBody, bodyTime, s.explain},
+		{"GET", "/v2/jobs/{id}/webhooks", "webhooks", auth.JobsRead, rateNone, noBody, bodyTime, s.webhooks},
+		{"POST", "/v2/jobs/{id}/webhooks/redeliver", "redeliver", auth.JobsWrite, rateSubmit, smallBody, bodyTime, s.redeliver},
 		{"GET", "/v2/jobs/{id}/events", "events", auth.JobsRead, rateNone, noBody, bodyTime, s.events},
 		{"GET", "/v2/outputs/{job}/{name}", "getOutput", open, rateNone, noBody, uploadTime, s.getOutput}, // the URL is signed
 
@@ -88,6 +90,11 @@ func (s *Server) routes() []*route {
 		{"GET", "/v2/{endpointId}/openai/v1/{path...}", "openaiGet", auth.EndpointsExecute, rateNone, noBody, bodyTime, s.openai},
 		{"POST", "/v2/{endpointId}/openai/v1/{path...}", "openaiPost", auth.EndpointsExecute, rateNone, protocol.MaxBody, bodyTime, s.openai},
 
+		{"GET", "/v2/webhooks/secrets", "listWebhookSecrets", auth.KeysManage, rateNone, noBody, bodyTime, s.listWebhookSecrets},
+		{"POST", "/v2/webhooks/secrets", "createWebhookSecret", auth.KeysManage, rateNone, smallBody, bodyTime, s.createWebhookSecret},
+		{"POST", "/v2/webhooks/secrets/rotate", "rotateWebhookSecret", auth.KeysManage, rateNone, smallBody, bodyTime, s.rotateWebhookSecret},
+		{"DELETE", "/v2/webhooks/secrets/{id}", "revokeWebhookSecret", auth.KeysManage, rateNone, smallBody, bodyTime, s.revokeWebhookSecret},
+		{"POST", "/v2/webhooks/test", "testWebhook", auth.JobsWrite, rateSubmit, smallBody, bodyTime, s.testWebhook},
 		{"GET", "/v2/agents", "listAgents", auth.JobsRead, rateNone, noBody, bodyTime, s.listAgents},
 		{"GET", "/v2/keys", "listKeys", auth.KeysManage, rateNone, noBody, bodyTime, s.listKeys},
 		{"POST", "/v2/keys", "createKey", auth.KeysManage, rateNone, smallBody, bodyTime, s.createKey},

@@ -77,6 +77,9 @@ func (s *Server) prepare(ctx context.Context, c *call, body []byte, d dialect) (
 	if err := s.schemas.check(endpoint, in.input); err != nil {
 		return nil, err
 	}
+	if err := c.callback(in); err != nil {
+		return nil, err
+	}
 	cmd, id, err := s.submitCommand(endpoint, in)
 	if err != nil {
 		return nil, err
@@ -111,7 +114,7 @@ func (s *Server) submitCommand(e *state.Endpoint, in *submission) (*command.Subm
 	policy := e.Doc.Policy
 	cmd := &command.Submit{
 		Job: id[:], Org: e.Org, Endpoint: e.ID, Priority: uint32(in.priority),
-		Tags: in.tags, CallbackUrl: in.callbackURL, IdempotencyKey: in.key, S3Config: in.s3Config,
+		Tags: in.tags, CallbackUrl: in.callbackURL, CallbackBase: in.callbackBase, IdempotencyKey: in.key, S3Config: in.s3Config,
 		ExecutionMs:  either(in.executionMs, policy.ExecutionTimeout.Std(), protocol.DefaultExecutionTimeout),
 		TtlMs:        either(in.ttlMs, policy.TTL.Std(), protocol.DefaultTTL),
 		MaxAttempts:  protocol.DefaultMaxAttempts,

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,25 +26,26 @@ const maxS3Config = 8 << 10
 
 // submission is a checked submit body. Its slices belong to the body.
 type submission struct {
-	input       []byte // as it was sent
-	s3Config    []byte // an object, compact
-	callbackURL string
-	priority    protocol.Priority
-	tags        []*command.Tag // sorted by key
-	key         string         // idempotency key; empty without one
-	executionMs int64          // 0: the endpoint's
-	ttlMs       int64          // 0: the endpoint's
+	input         []byte // as it was sent
+	s3Config      []byte // an object, compact
+	callbackURL   string
+	callbackField string // where it came from
+	callbackBase  string // of URLs in the webhook
+	priority      protocol.Priority
+	tags          []*command.Tag // sorted by key
+	key           string         // idempotency key; empty without one
+	executionMs   int64          // 0: the endpoint's
+	ttlMs         int64          // 0: the endpoint's
 }
 
 // submitParser reads the members of a submit body as the scanner finds them.
 type submitParser struct {
-	out      submission
-	bad      findings
-	seen     uint
-	dialect  dialect
-	callback string // where callbackURL came from
-	second   string // webhookV2
-	lowered  bool   // policy.lowPriority
+	out     submission
+	bad     findings
+	seen    uint
+	dialect dialect
+	second  string // webhookV2
+	lowered bool   // policy.lowPriority
 }
 
 // parseSubmit checks a body and reads it in one pass. The header's idempotency
@@ -63,7 +63,7 @@ func parseSubmit(body []byte, headerKey string, d dialect) (*submission, error) 
 	if p.out.input == nil && p.seen&memberInput == 0 {
 		p.bad.add("input", nil, "Required: the endpoint's input")
 	}
-	if p.callback == "" {
+	if p.out.callbackField == "" {
 		p.setCallback("webhookV2", p.second)
 	}
 	p.headerKey(headerKey)
@@ -201,40 +201,11 @@ func (p *submitParser) setCallback(field, value string) {
 	if value == "" {
 		return
 	}
-	if why := checkCallback(value); why != "" {
-		p.bad.add(field, value, why)
+	if was := p.out.callbackField; was != "" && p.out.callbackURL != value {
+		p.bad.add(field, value, "Differs from "+was+": they are the same setting")
 		return
 	}
-	if p.callback != "" && p.out.callbackURL != value {
-		p.bad.add(field, value, "Differs from "+p.callback+": they are the same setting")
-		return
-	}
-	p.out.callbackURL, p.callback = value, field
-}
-
-// checkCallback says why a callback address is refused, or nothing. Where it
-// leads is checked when it is dialled.
-func checkCallback(raw string) string {
-	if len(raw) > protocol.MaxURL {
-		return "Must be at most " + strconv.Itoa(protocol.MaxURL) + " characters"
-	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
-		return "Must be a URL without spaces, control characters and backslashes"
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return "Must be a valid URL"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "Must be an http or https URL"
-	case u.User != nil:
-		return "Must not hold a user name or password"
-	case u.Hostname() == "":
-		return "Must name a host"
-	case u.Fragment != "" || strings.Contains(raw, "#"):
-		return "Must not hold a fragment"
-	}
-	return ""
+	p.out.callbackURL, p.out.callbackField = value, field
 }
 
 func (p *submitParser) priority(field string, value []byte) {

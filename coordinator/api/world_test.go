@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,9 @@ import (
 	"windlass/coordinator/command"
 	"windlass/coordinator/fsm"
 	"windlass/coordinator/state"
+	"windlass/coordinator/webhook"
 	"windlass/protocol"
+	"windlass/protocol/netguard"
 )
 
 const testKey = "0123456789abcdef0123456789abcdef"
@@ -139,8 +142,12 @@ func newWorld(t testing.TB) *world {
 	if w.archive, err = archive.New(archive.Config{Blobs: blobs, Keep: 30 * 24 * time.Hour, NowMs: nowMs}); err != nil {
 		t.Fatal(err)
 	}
+	hooks := webhook.New(webhook.Config{
+		Store: w.store, Write: w.write, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs, Blobs: blobs,
+		Rule: &netguard.Rule{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, Log: zerolog.Nop(),
+	})
 	w.server, err = New(Deps{
-		Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys,
+		Webhooks: hooks, Store: w.store, Board: w.board, Blobs: blobs, Archive: w.archive, MissingBlobs: func() int64 { return 0 }, Keys: keys,
 		Limits: w, Failures: auth.NewFailures(0), Broker: w.lead, Cluster: standing{w: w},
 		Write: w.write, Admit: func(c *command.Submit) command.Result { return fsm.Admit(w.store.View(), c) },
 		Barrier: func(context.Context) error { return nil }, Applied: func(context.Context, uint64) error { return nil }, NowMs: nowMs,
@@ -172,6 +179,7 @@ func newWorld(t testing.TB) *world {
 		w.peers.Close() // a server that was told to stop before it accepted does not hear it
 		cancel()
 		work.Wait()
+		_ = hooks.Close()
 		blobs.Close()
 	})
 	return w

@@ -88,6 +88,10 @@ func New(cfg Config) *Sender {
 	}
 }
 
+// CheckURL says why webhooks are not sent to a URL, or nothing. Where it leads is
+// looked at again when it is dialled.
+func (s *Sender) CheckURL(raw string) string { return s.cfg.Rule.CheckURL(raw, protocol.MaxURL) }
+
 // Close closes the connections that are kept; it is called after Run and Test have
 // returned.
 func (s *Sender) Close() error {

@@ -45,15 +45,15 @@ func transport() []item {
 	}
 }
 
-// The request bodies of S0, with callbacks at addresses that nobody answers.
+// The request bodies of S0, with callbacks at a name that nobody has.
 const (
 	s0Document = `{"input": {"prompt": "Generate a detailed 10-page report on climate change impacts", "format": "pdf", "citations": true,
-		"sections": ["introduction", "impacts", "solutions", "conclusion"]}, "async": true, "callbackUrl": "https://192.0.2.1/webhooks/job-complete",
+		"sections": ["introduction", "impacts", "solutions", "conclusion"]}, "async": true, "callbackUrl": "https://receiver.invalid/webhooks/job-complete",
 		"priority": "normal", "tags": {"userId": "user_12345", "projectId": "proj_report_gen", "category": "document_generation"}}`
 	s0Plan = `{"input": {"prompt": "Create a comprehensive business plan for a tech startup", "pages": 2, "include_financials": true,
-		"industry": "artificial_intelligence"}, "async": true, "callbackUrl": "https://192.0.2.1/webhooks/document-ready"}`
+		"industry": "artificial_intelligence"}, "async": true, "callbackUrl": "https://receiver.invalid/webhooks/document-ready"}`
 	s0Video = `{"input": {"video_url": "https://example.com/large-video.mp4", "operations": {"transcode": {"resolution": "1080p", "codec": "h264",
-		"bitrate": "5000k"}, "thumbnail": {"count": 10, "format": "jpg"}}}, "async": true, "callbackUrl": "https://192.0.2.1/webhooks/video-processed", "priority": "normal"}`
+		"bitrate": "5000k"}, "thumbnail": {"count": 10, "format": "jpg"}}}, "async": true, "callbackUrl": "https://receiver.invalid/webhooks/video-processed", "priority": "normal"}`
 	s0Images = `{"input": {"images": ["https://example.com/image1.jpg"], "operations": ["resize", "enhance", "watermark"], "output_format": "webp"},
 		"async": true, "priority": "high", "tags": {"batch_id": "batch_20240115_001", "user_id": "user_789"}}`
 )
@@ -81,7 +81,7 @@ func submits() []item {
 			a := w.submit(t, "ep_document_gen", s0Document).ok(t)
 			a.want(t, "priority", "normal").want(t, "tags.userId", "user_12345").want(t, "tags.category", "document_generation")
 			s := w.status(t, a.text(t, "jobId"), "")
-			s.want(t, "callbackUrl", "https://192.0.2.1/webhooks/job-complete")
+			s.want(t, "callbackUrl", "https://receiver.invalid/webhooks/job-complete")
 			w.submit(t, "ep_document_gen", s0Plan).ok(t).want(t, "priority", "normal")
 		}},
 		{"020 030 high priority and tags of the image example", func(t *testing.T, w *world) {
@@ -104,9 +104,9 @@ func submits() []item {
 		}},
 		{"032-033 priority, then order of submission", strictOrder},
 		{"034 webhook.url", func(t *testing.T, w *world) {
-			a := w.submit(t, "ep_echo", `{"input": {}, "webhook": {"url": "https://192.0.2.1/hook"}}`).ok(t)
-			w.status(t, a.text(t, "jobId"), "").want(t, "callbackUrl", "https://192.0.2.1/hook")
-			b := w.submit(t, "ep_echo", `{"input": {}, "webhook": {"url": "https://192.0.2.1/a"}, "callbackUrl": "https://192.0.2.1/b"}`)
+			a := w.submit(t, "ep_echo", `{"input": {}, "webhook": {"url": "https://receiver.invalid/hook"}}`).ok(t)
+			w.status(t, a.text(t, "jobId"), "").want(t, "callbackUrl", "https://receiver.invalid/hook")
+			b := w.submit(t, "ep_echo", `{"input": {}, "webhook": {"url": "https://receiver.invalid/a"}, "callbackUrl": "https://receiver.invalid/b"}`)
 			if b.status != http.StatusUnprocessableEntity {
 				t.Errorf("two values: %d %s", b.status, b.raw)
 			}
