@@ -12,7 +12,8 @@ import (
 
 func (a *app) endpointCommand() *cobra.Command {
 	return a.nounCommand("endpoint", "Define what can be run", []string{"ep"},
-		a.endpointApplyCommand(), a.endpointListCommand(), a.endpointShowCommand(), a.endpointDeleteCommand())
+		a.endpointApplyCommand(), a.endpointListCommand(), a.endpointShowCommand(),
+		a.endpointPauseCommand(), a.endpointResumeCommand(), a.endpointPurgeCommand(), a.endpointDeleteCommand())
 }
 
 func (a *app) printEndpoints(endpoints []protocol.Endpoint) error {

@@ -17,7 +17,7 @@ import (
 func (a *app) jobCommand() *cobra.Command {
 	return a.nounCommand("job", "Look at jobs and act on them", []string{"j"},
 		a.jobStatusCommand(), a.jobListCommand(), a.jobWatchCommand(), a.jobLogsCommand(), a.jobOutputCommand(),
-		a.jobCancelCommand(), a.jobRetryCommand(), a.jobExplainCommand())
+		a.jobCancelCommand(), a.jobPauseCommand(), a.jobResumeCommand(), a.jobRetryCommand(), a.jobExplainCommand())
 }
 
 // jobAction is a command on one job: it resolves the id before it acts.

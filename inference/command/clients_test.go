@@ -3,6 +3,7 @@
 package command_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,27 @@ func TestHelpersOfThePage(t *testing.T) {
 		if f := failureOf(t, err); f.Code != protocol.CodeInvalidInput || f.Retryable {
 			t.Errorf("%s: failure = %+v", name, f)
 		}
+	}
+}
+
+// TestThePausingHandlerOfThePage stops at a checkpoint and goes on from there.
+func TestThePausingHandlerOfThePage(t *testing.T) {
+	in, _ := open(t, scriptSpec(t, "p.py", block(t, "python-pause"), "python3", "-u"))
+	rec := record()
+	done := make(chan error, 1)
+	go func() {
+		_, err := in.Invoke(t.Context(), inference.Job{ID: "job_1", Input: []byte(`{"steps":100000}`)}, rec.sink)
+		done <- err
+	}()
+	rec.await(t, inference.EventProgress)
+	in.(inference.Pauser).Pause("job_1")
+	var p *inference.Paused
+	if err := <-done; !errors.As(err, &p) || string(p.Checkpoint) == "null" {
+		t.Fatalf("%v", err)
+	}
+	out, err := in.Invoke(t.Context(), inference.Job{ID: "job_1", Input: []byte(`{"steps":1}`), Checkpoint: p.Checkpoint}, nil)
+	if err != nil || !strings.Contains(string(out.Output), string(p.Checkpoint)) {
+		t.Errorf("%s, %v; kept %s", out.Output, err, p.Checkpoint)
 	}
 }
 

@@ -28,6 +28,7 @@ type child struct {
 	mu    sync.Mutex
 	out   *os.File
 	stops sync.Map // job id -> chan struct{}
+	pause sync.Map // job id -> chan struct{}
 }
 
 type jobMessage struct {
@@ -37,6 +38,10 @@ type jobMessage struct {
 	InputFile string          `json:"inputFile"`
 	Workdir   string          `json:"workdir"`
 	OutputDir string          `json:"outputDir"`
+	S3Config  json.RawMessage `json:"s3Config"`
+
+	Checkpoint     json.RawMessage `json:"checkpoint"`
+	CheckpointFile string          `json:"checkpointFile"`
 }
 
 func (c *child) send(format string, args ...any) {
@@ -64,6 +69,9 @@ func handle(name string) int {
 		fmt.Println(`{"type":"result","output":"a stray print"}`)
 		c.send(`{"type":"hello","engine":"test","model":"tiny"}`)
 		c.send(`{"type":"ready"}`)
+	case "keeps":
+		c.send(`{"type":"hello","checkpoint":true}`)
+		c.send(`{"type":"ready"}`)
 	default:
 		c.send(`{"type":"hello"}`)
 		c.send(`{"type":"phase","name":"modelLoad"}`)
@@ -83,7 +91,12 @@ func handle(name string) int {
 		case "job":
 			stop := make(chan struct{})
 			c.stops.Store(m.ID, stop)
+			c.pause.Store(m.ID, make(chan struct{}))
 			go c.work(m, stop)
+		case "pause":
+			if pause, ok := c.pause.LoadAndDelete(m.ID); ok {
+				close(pause.(chan struct{}))
+			}
 		case "cancel":
 			if stop, ok := c.stops.LoadAndDelete(m.ID); ok && name != "deaf" {
 				close(stop.(chan struct{}))
@@ -98,6 +111,12 @@ func handle(name string) int {
 
 // work runs one job; the input is the name of what to do, or is echoed.
 func (c *child) work(m jobMessage, stop <-chan struct{}) {
+	if m.CheckpointFile != "" {
+		if b, err := os.ReadFile(m.CheckpointFile); err == nil {
+			c.send(`{"type":"result","id":%q,"output":{"bytes":%d}}`, m.ID, len(b))
+			return
+		}
+	}
 	if m.InputFile != "" {
 		b, err := os.ReadFile(m.InputFile)
 		if err != nil {
@@ -110,7 +129,7 @@ func (c *child) work(m jobMessage, stop <-chan struct{}) {
 	}
 	var what string
 	_ = json.Unmarshal(m.Input, &what)
-	if c.odd(what, m) || c.files(what, m) {
+	if c.odd(what, m) || c.files(what, m) || c.pauses(what, m) {
 		return
 	}
 	switch what {

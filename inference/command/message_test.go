@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 		`{"type":"progress","throughput":{"value":1,"unit":"u"}}`, `{"type":"chunk","id":"j","data":[1]}`,
 		`{"type":"metric","name":"m","value":1}`, `{"type":"log","message":"m"}`, `{"type":"result","output":{"a":[1]}}`,
 		`{"type":"result","output":NaN}`, `{"type":"error","code":"X","message":"m","details":{"a":1},"retryable":true,"partial":1}`,
-		`{"type":"error","code":5,"details":[]}`, `{"type":{"type":"result"}}`, `{`, `null`, "\xff", `{"type":"result"`, strings.Repeat("[", 500),
+		`{"type":"error","code":5,"details":[]}`, `{"type":"checkpoint","id":"j","data":{"a":1}}`, `{"type":"hello","checkpoint":true}`, `{"type":{"type":"result"}}`, `{`, `null`, "\xff", `{"type":"result"`, strings.Repeat("[", 500),
 	} {
 		f.Add([]byte(line), false)
 	}

@@ -33,6 +33,30 @@ func (c *Client) DeleteEndpoint(ctx context.Context, id string) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: endpointPath(id)}, nil, nil)
 }
 
+// PauseEndpoint keeps the endpoint's jobs in the queue; submits are still taken.
+func (c *Client) PauseEndpoint(ctx context.Context, id string) (protocol.Endpoint, error) {
+	return c.endpointAction(ctx, id, "pause")
+}
+
+// ResumeEndpoint gives the endpoint's jobs to agents again.
+func (c *Client) ResumeEndpoint(ctx context.Context, id string) (protocol.Endpoint, error) {
+	return c.endpointAction(ctx, id, "resume")
+}
+
+func (c *Client) endpointAction(ctx context.Context, id, verb string) (protocol.Endpoint, error) {
+	var out protocol.Endpoint
+	err := c.call(ctx, request{method: http.MethodPost, path: endpointPath(id) + "/" + verb}, nil, &out)
+	return out, err
+}
+
+// PurgeEndpoint cancels the endpoint's jobs that wait. It is not repeated when it
+// may have arrived: a second one would also take what was submitted since.
+func (c *Client) PurgeEndpoint(ctx context.Context, id string) (protocol.PurgeResponse, error) {
+	var out protocol.PurgeResponse
+	err := c.call(ctx, request{method: http.MethodPost, path: endpointPath(id) + "/purge", repeat: repeatUnsent}, nil, &out)
+	return out, err
+}
+
 // Cluster returns how the coordinator that answers stands; with digest it
 // hashes its whole state, which takes time in proportion to it.
 func (c *Client) Cluster(ctx context.Context, digest bool) (protocol.ClusterStatus, error) {

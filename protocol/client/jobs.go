@@ -113,6 +113,21 @@ func (c *Client) Retry(ctx context.Context, job protocol.JobID) (protocol.JobSta
 	return out, err
 }
 
+// PauseJob holds a job that waits, and asks one that runs to stop at a checkpoint,
+// for up to 20 seconds; CONFLICT when its runtime offers none, or it has ended.
+func (c *Client) PauseJob(ctx context.Context, job protocol.JobID) (protocol.JobStatus, error) {
+	var out protocol.JobStatus
+	err := c.call(ctx, request{method: http.MethodPost, path: jobPath(job) + "/pause"}, nil, &out)
+	return out, err
+}
+
+// ResumeJob lets a paused job take its place in the queue again.
+func (c *Client) ResumeJob(ctx context.Context, job protocol.JobID) (protocol.JobStatus, error) {
+	var out protocol.JobStatus
+	err := c.call(ctx, request{method: http.MethodPost, path: jobPath(job) + "/resume"}, nil, &out)
+	return out, err
+}
+
 // Output streams the output JSON of a completed job; the caller closes it. A
 // job without an output yet is an error with code OUTPUT_NOT_READY.
 func (c *Client) Output(ctx context.Context, job protocol.JobID) (io.ReadCloser, error) {

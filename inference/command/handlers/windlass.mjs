@@ -23,6 +23,14 @@ export class JobError extends Error {
   }
 }
 
+/** Throw it with JSON data once job.pausing is true: the job stops, and goes on with job.checkpoint = data. */
+export class Pause extends Error {
+  constructor(checkpoint = null) {
+    super("paused");
+    this.checkpoint = checkpoint;
+  }
+}
+
 /** Thrown by job.progress and job.chunk once the job is to end. */
 export class Cancelled extends Error {}
 
@@ -47,11 +55,16 @@ if (fd !== 1) {
 class Job {
   #stop = new AbortController();
 
+  /** True once the job is asked to stop at a checkpoint: throw a Pause at the next good moment. */
+  pausing = false;
+
   constructor(message) {
     this.id = message.id;
     this.workdir = message.workdir;
     this.outputDir = message.outputDir;
     this.deadline = message.deadline;
+    this.s3Config = message.s3Config;
+    this.checkpoint = message.checkpointFile ? JSON.parse(fs.readFileSync(message.checkpointFile, "utf8")) : message.checkpoint;
     this.input = message.inputFile ? JSON.parse(fs.readFileSync(message.inputFile, "utf8")) : message.input;
   }
 
@@ -107,7 +120,9 @@ async function serve(handler, job) {
   try {
     finish(job, await Promise.race([handler(job), stopped]));
   } catch (e) {
-    if (e instanceof Cancelled || job.signal.aborted) {
+    if (e instanceof Pause && job.pausing) {
+      send({ type: "checkpoint", id: job.id, data: e.checkpoint });
+    } else if (e instanceof Cancelled || job.signal.aborted) {
       send({ type: "error", id: job.id, code: "CANCELLED", message: "the handler was cancelled" });
     } else {
       if (!(e instanceof JobError)) console.error(e);
@@ -119,11 +134,12 @@ async function serve(handler, job) {
 
 /**
  * Serve jobs with handler(job) until the input ends. load(), if given, runs once
- * before the first job and is measured as the model load.
+ * before the first job and is measured as the model load. checkpoint says that the
+ * handler looks at job.pausing and throws a Pause.
  */
-export async function run(handler, { load } = {}) {
+export async function run(handler, { load, checkpoint = false } = {}) {
   const running = new Map();
-  send({ type: "hello", language: "node" });
+  send({ type: "hello", language: "node", checkpoint });
   process.on("SIGINT", () => running.forEach((job) => job.cancel()));
   if (load) {
     send({ type: "phase", name: "modelLoad" });
@@ -138,6 +154,9 @@ export async function run(handler, { load } = {}) {
       serve(handler, job).finally(() => running.delete(job.id));
     } else if (message.type === "cancel") {
       running.get(message.id)?.cancel();
+    } else if (message.type === "pause") {
+      const job = running.get(message.id);
+      if (job) job.pausing = true;
     } else if (message.type === "shutdown") {
       break;
     }

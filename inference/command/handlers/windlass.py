@@ -26,6 +26,14 @@ class Cancelled(BaseException):
     """Raised in the handler when its job is cancelled; never swallowed by `except Exception`."""
 
 
+class Pause(BaseException):
+    """Raise it with JSON data once job.pausing is true: the job stops, and goes on with job.checkpoint = data."""
+
+    def __init__(self, checkpoint=None):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+
 class Error(Exception):
     """A failure with a code; retryable says whether another attempt may help."""
 
@@ -65,6 +73,12 @@ class Job:
         self.output_dir = message.get("outputDir")
         self.deadline = message.get("deadline")
         self._stop = threading.Event()
+        self._pause = threading.Event()
+        self.s3_config = message.get("s3Config")
+        self.checkpoint = message.get("checkpoint")
+        if "checkpointFile" in message:
+            with open(message["checkpointFile"], encoding="utf-8") as f:
+                self.checkpoint = json.load(f)
         if "inputFile" in message:
             with open(message["inputFile"], encoding="utf-8") as f:
                 self.input = json.load(f)
@@ -75,6 +89,11 @@ class Job:
     def cancelled(self):
         """True once the job is to end; long loops may look at it."""
         return self._stop.is_set()
+
+    @property
+    def pausing(self):
+        """True once the job is asked to stop at a checkpoint: raise Pause(data) at the next good moment."""
+        return self._pause.is_set()
 
     def check(self):
         """Raise Cancelled once the job is to end."""
@@ -122,6 +141,11 @@ def _run(channel, handler, job):
             channel.send(type="error", id=job.id, code="OUTPUT_INVALID", message="the output is not JSON: %s" % e)
     except (Cancelled, KeyboardInterrupt):
         channel.send(type="error", id=job.id, code="CANCELLED", message="the handler was cancelled")
+    except Pause as e:
+        if job.pausing:
+            channel.send(type="checkpoint", id=job.id, data=e.checkpoint)
+        else:
+            channel.send(type="error", id=job.id, message="the handler paused and was not asked to")
     except Error as e:
         channel.send(type="error", id=job.id, code=e.code, message=e.message, details=e.details,
                      retryable=e.retryable, partial=e.partial)
@@ -130,14 +154,15 @@ def _run(channel, handler, job):
         channel.send(type="error", id=job.id, message="%s: %s" % (type(e).__name__, e))
 
 
-def run(handler, load=None, slots=1):
+def run(handler, load=None, slots=1, checkpoint=False):
     """Serve jobs with handler(job) until the input ends.
 
     load(), if given, is called once before the first job and is measured as the
     model load. With slots > 1 (the endpoint's concurrency) jobs run in threads.
+    checkpoint=True says that the handler looks at job.pausing and raises Pause.
     """
     channel = _Channel()
-    channel.send(type="hello", language="python")
+    channel.send(type="hello", language="python", checkpoint=checkpoint)
     if load is not None:
         channel.send(type="phase", name="modelLoad")
         load()
@@ -155,6 +180,10 @@ def run(handler, load=None, slots=1):
                     job = running.get(message["id"])
                     if job is not None:
                         job._stop.set()
+                elif message["type"] == "pause":
+                    job = running.get(message["id"])
+                    if job is not None:
+                        job._pause.set()
                 elif message["type"] == "shutdown":
                     break
                 wake.notify_all()
