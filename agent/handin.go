@@ -38,15 +38,10 @@ func (at *attempt) handIn(written protocol.HeldAttempt) {
 		at.settle()
 		return
 	}
-	at.agent.reporter.dirty(true) // its slot is free
-	select {
-	case at.agent.handIns <- struct{}{}:
-		defer func() { <-at.agent.handIns }()
-	case <-at.settled:
-		return
-	case <-at.agent.life.Done():
+	if !at.permit() {
 		return
 	}
+	defer func() { <-at.agent.handIns }()
 	for again := false; ; again = true {
 		err := at.prepare(written)
 		switch {
@@ -66,6 +61,24 @@ func (at *attempt) handIn(written protocol.HeldAttempt) {
 		}
 		written = at.withdraw(written)
 	}
+}
+
+// permit waits until one more result may be in memory; false when this one is not
+// offered any more. A result that has to wait frees its slot before it is offered.
+func (at *attempt) permit() bool {
+	select {
+	case at.agent.handIns <- struct{}{}:
+		return true
+	default:
+	}
+	at.agent.reporter.dirty(true)
+	select {
+	case at.agent.handIns <- struct{}{}:
+		return true
+	case <-at.settled:
+	case <-at.agent.life.Done():
+	}
+	return false
 }
 
 // setAside ends an attempt whose result cannot be read.
@@ -159,6 +172,7 @@ func (a *Agent) store(payload json.RawMessage, limit int) (json.RawMessage, *pro
 	if len(payload) <= limit {
 		return payload, nil, nil
 	}
+	a.reporter.dirty(true) // storing takes a while, and the slot is free
 	sum := sha256.Sum256(payload)
 	ref := &protocol.BlobRef{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(payload))}
 	b := backoff{}

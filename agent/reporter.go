@@ -113,15 +113,19 @@ func (r *reporter) report(ctx context.Context, inc protocol.Incarnation) (more b
 	req, sent, more := r.build(inc)
 	callCtx, cancel := context.WithTimeout(ctx, protocol.CallLimit)
 	defer cancel()
+	began := time.Now()
 	resp, err := a.deps.Coordinator.Report(callCtx, req)
 	if err != nil {
-		return false, err
+		a.reportOver()
+		return false, err // the next report's answer asks for a sync, which brings what was assigned
 	}
 	for _, rep := range resp.Attempts {
 		r.answered(rep, sent)
 	}
+	renew := a.obeyReport(inc, &resp, time.Since(began))
+	a.reportOver()
 	a.stopAll(resp.Stop)
-	if resp.Resync {
+	if renew || resp.Resync {
 		a.session.renew()
 	}
 	r.setBeat(resp.BeatMs)
@@ -156,7 +160,10 @@ func (r *reporter) answered(rep protocol.AttemptReply, sent map[protocol.HeldAtt
 // build makes one report from what is true now.
 func (r *reporter) build(inc protocol.Incarnation) (protocol.ReportRequest, map[protocol.HeldAttempt]shim.Cursor, bool) {
 	a, now := r.agent, time.Now()
-	req := protocol.ReportRequest{Agent: a.id, Incarnation: inc, Host: a.hostSample()}
+	req := protocol.ReportRequest{
+		Agent: a.id, Incarnation: inc, Host: a.hostSample(),
+		Takes: true, Warm: a.pool.Warm(), Endpoints: a.table.revisions(),
+	}
 	sent := make(map[protocol.HeldAttempt]shim.Cursor)
 	detail, results, more := reportDetail, reportResults, false
 	for _, at := range a.table.list() {
@@ -183,7 +190,7 @@ func (r *reporter) build(inc protocol.Incarnation) (protocol.ReportRequest, map[
 		sent[protocol.HeldAttempt{Job: u.Job, Attempt: u.Attempt}] = cur
 		req.Attempts = append(req.Attempts, u)
 	}
-	req.Held, req.Capacity = a.statement(req.Finished)
+	a.reportStatement(&req)
 	return req, sent, more
 }
 

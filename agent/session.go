@@ -107,12 +107,28 @@ func (s *session) current(ctx context.Context) (protocol.Incarnation, bool) {
 func (s *session) online() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.onlineLocked()
+}
+
+func (s *session) onlineLocked() bool {
 	select {
 	case <-s.registered:
 		return true
 	default:
 		return false
 	}
+}
+
+// within runs fn while the incarnation is the registered one, which does not end
+// before fn returns; false when it has ended. fn must not wait for the session.
+func (s *session) within(incarnation protocol.Incarnation, fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.incarnation != incarnation || !s.onlineLocked() {
+		return false
+	}
+	fn()
+	return true
 }
 
 // refused reports whether an answer means that this incarnation is over.
@@ -261,7 +277,7 @@ func (p *parker) request() protocol.SyncRequest {
 		Agent: a.id, Incarnation: p.incarnation, Seq: p.seq,
 		Warm: a.pool.Warm(), Rejected: a.table.pendingRejects(), Endpoints: a.table.revisions(), HoldMs: p.hold,
 	}
-	req.Held, req.Capacity = a.statement(nil)
+	a.syncStatement(&req)
 	if len(req.Rejected) > 0 {
 		req.HoldMs = rejectHold // only an answer shows that they arrived
 	}
@@ -332,6 +348,29 @@ func (a *Agent) obey(req protocol.SyncRequest, resp protocol.SyncResponse, took 
 	for _, as := range resp.Assign {
 		a.take(as)
 	}
+}
+
+// obeyReport takes what the answer to a report assigns. An incarnation that is over
+// takes nothing: the registration that ended it gave back what it did not hold.
+// renew says that only a new sync shows what became of them.
+func (a *Agent) obeyReport(inc protocol.Incarnation, resp *protocol.ReportResponse, took time.Duration) (renew bool) {
+	if len(resp.Assign) == 0 {
+		return false
+	}
+	a.table.learn(resp.Endpoints)
+	if took > a.ackDeadline() {
+		a.log.Warn().Dur("late", took).Int("assignments", len(resp.Assign)).Msg("assignments came too late with the answer to a report and are discarded")
+		return true
+	}
+	taken := a.session.within(inc, func() {
+		for _, as := range resp.Assign {
+			a.take(as)
+		}
+	})
+	if !taken {
+		a.log.Warn().Int("assignments", len(resp.Assign)).Msg("assignments are for an earlier life of this agent and are discarded")
+	}
+	return len(a.table.pendingRejects()) > 0
 }
 
 func (a *Agent) ackDeadline() time.Duration {

@@ -10,19 +10,37 @@ import (
 
 // statements numbers what the agent says about itself.
 type statements struct {
-	mu  sync.Mutex
-	seq uint64 // of the newest statement
+	mu        sync.Mutex
+	seq       uint64 // of the newest statement
+	reporting uint64 // of the report whose answer may still bring assignments; 0: none
 }
 
-// statement is the held set, without what a report hands in, and the capacity
-// of the same moment. Statements are numbered in the order of their moments.
-func (a *Agent) statement(except []protocol.Finish) ([]protocol.HeldAttempt, protocol.Capacity) {
+// syncStatement fills in the held set, the capacity, and whether a report's answer
+// is waited for, all of one moment. Statements are numbered in the order of their
+// moments.
+func (a *Agent) syncStatement(req *protocol.SyncRequest) {
 	a.said.mu.Lock()
 	defer a.said.mu.Unlock()
 	a.said.seq++
-	held, c := a.table.held(except), a.capacity()
-	c.Seq = a.said.seq
-	return held, c
+	req.Held, req.Capacity, req.Reporting = a.table.held(nil), a.capacity(), a.said.reporting
+	req.Capacity.Seq = a.said.seq
+}
+
+// reportStatement is the same for a report; what it hands in is not held. Until
+// reportOver its answer is waited for.
+func (a *Agent) reportStatement(req *protocol.ReportRequest) {
+	a.said.mu.Lock()
+	defer a.said.mu.Unlock()
+	a.said.seq++
+	req.Held, req.Capacity = a.table.held(req.Finished), a.capacity()
+	req.Capacity.Seq, a.said.reporting = a.said.seq, a.said.seq
+}
+
+// reportOver says that the answer to the report was taken, or never will be.
+func (a *Agent) reportOver() {
+	a.said.mu.Lock()
+	defer a.said.mu.Unlock()
+	a.said.reporting = 0
 }
 
 // capacity is what the agent could take now. A finished attempt holds no slot

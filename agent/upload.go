@@ -163,6 +163,6 @@ func (at *attempt) setUploading(on bool) {
 	at.uploading, at.told = on, false
 	at.mu.Unlock()
 	if on {
-		at.agent.reporter.dirty(false)
+		at.agent.reporter.dirty(true) // it takes a while, and the slot is free
 	}
 }

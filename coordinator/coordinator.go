@@ -151,7 +151,7 @@ func (c *Coordinator) open(opts Options, log zerolog.Logger) error {
 	}
 	c.board = board.New(board.Config{Job: c.store.Job, NowMs: nowMs, Term: c.place.term.Load})
 	c.broker = broker.New(broker.Config{
-		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board,
+		Store: c.store, Proposer: c.node.Proposer(), NowMs: nowMs, Board: c.board, Feature: c.feature,
 		Log: log.With().Str("component", "broker").Logger(),
 	})
 	c.forward = forward.New(forward.Config{Cluster: c.node, Call: c.call, Write: c.broker.Write})

@@ -25,6 +25,9 @@ var (
 // most are written without growing.
 const shortJSON = 384
 
+// shortReply is room for the answer to one attempt.
+const shortReply = 96
+
 func (r *SubmitResponse) appendJSON(b []byte) ([]byte, error) {
 	b = slices.Grow(b, shortJSON)
 	b = r.JobID.appendQuoted(append(b, `{"jobId":`...))
@@ -52,11 +55,7 @@ func (r *SubmitResponse) appendJSON(b []byte) ([]byte, error) {
 
 func (r *SyncResponse) appendJSON(b []byte) ([]byte, error) {
 	var err error
-	room := shortJSON
-	for i := range r.Assign {
-		room += shortJSON + len(r.Assign[i].Input)
-	}
-	b = slices.Grow(b, room)
+	b = slices.Grow(b, roomFor(r.Assign))
 	b = strconv.AppendUint(append(b, `{"seq":`...), r.Seq, 10)
 	b = strconv.AppendInt(append(b, `,"parkedMs":`...), r.ParkedMs, 10)
 	if len(r.Assign) > 0 {
@@ -77,6 +76,15 @@ func (r *SyncResponse) appendJSON(b []byte) ([]byte, error) {
 		b, err = appendText(append(b, `,"leader":`...), r.Leader)
 	}
 	return append(b, '}'), err
+}
+
+// roomFor is the usual size of a document with these assignments.
+func roomFor(list []Assignment) int {
+	room := shortJSON
+	for i := range list {
+		room += shortJSON + len(list[i].Input)
+	}
+	return room
 }
 
 func (a *Assignment) appendJSON(b []byte) ([]byte, error) {
@@ -122,13 +130,21 @@ func (s *StopAttempt) appendJSON(b []byte) ([]byte, error) {
 
 func (r *ReportResponse) appendJSON(b []byte) ([]byte, error) {
 	var err error
-	b = append(slices.Grow(b, shortJSON), '{')
+	b = append(slices.Grow(b, roomFor(r.Assign)+len(r.Attempts)*shortReply), '{')
 	if len(r.Attempts) > 0 {
 		b, err = appendList(append(b, `"attempts":`...), r.Attempts, (*AttemptReply).appendJSON)
 		b = append(b, ',')
 	}
+	if err == nil && len(r.Assign) > 0 {
+		b, err = appendList(append(b, `"assign":`...), r.Assign, (*Assignment).appendJSON)
+		b = append(b, ',')
+	}
 	if err == nil && len(r.Stop) > 0 {
 		b, err = appendList(append(b, `"stop":`...), r.Stop, (*StopAttempt).appendJSON)
+		b = append(b, ',')
+	}
+	if err == nil && len(r.Endpoints) > 0 {
+		b, err = appendAny(append(b, `"endpoints":`...), r.Endpoints)
 		b = append(b, ',')
 	}
 	if r.Resync {

@@ -42,14 +42,16 @@ func TestOwnEncodersWriteWhatReflectionWrites(t *testing.T) {
 	filled := Assignment{}
 	fill(reflect.ValueOf(&filled).Elem())
 	stop := []StopAttempt{{Job: id, Attempt: 7, Reason: StopStale}, {Reason: StopReason(odd)}}
+	assign := []Assignment{
+		{Job: id, Attempt: 3, Endpoint: "ep", Revision: 4, Org: OrgDefault, Priority: PriorityHigh, Input: json.RawMessage("{ \"a\" : [ 1,\t\"x \\\" y\\\\\" ] }"), ExecutionMs: 5},
+		{Org: odd, Endpoint: odd, InputBlob: "ab", InputSize: 9},
+		filled,
+	}
+	docs := []Endpoint{{ID: "ep", Runtime: RuntimeSpec{Kind: "builtin"}}}
 	for _, r := range []SyncResponse{
 		{},
 		{Seq: math.MaxUint64, ParkedMs: -1, HoldMs: 30000, SpreadMs: 100, Stop: stop, Drain: true, Leader: odd},
-		{Assign: []Assignment{
-			{Job: id, Attempt: 3, Endpoint: "ep", Revision: 4, Org: OrgDefault, Priority: PriorityHigh, Input: json.RawMessage("{ \"a\" : [ 1,\t\"x \\\" y\\\\\" ] }"), ExecutionMs: 5},
-			{Org: odd, Endpoint: odd, InputBlob: "ab", InputSize: 9},
-			filled,
-		}, Endpoints: []Endpoint{{ID: "ep", Runtime: RuntimeSpec{Kind: "builtin"}}}},
+		{Assign: assign, Endpoints: docs},
 	} {
 		got, err := EncodeJSON(&r)
 		if want := reflected(t, (*sync)(&r)); err != nil || string(got) != want {
@@ -59,6 +61,7 @@ func TestOwnEncodersWriteWhatReflectionWrites(t *testing.T) {
 	for _, r := range []ReportResponse{
 		{},
 		{BeatMs: 10000, Resync: true, Stop: stop, Leader: odd},
+		{Assign: assign, Endpoints: docs, Attempts: []AttemptReply{{}}},
 		{Attempts: []AttemptReply{{}, {Job: id, Attempt: 1, Finished: true, Code: CodeStaleAttempt, NextLog: 4, NextChunk: 5}, {Code: Code(odd)}}},
 	} {
 		got, err := EncodeJSON(&r)

@@ -13,8 +13,14 @@ type ReportRequest struct {
 	Attempts    []AttemptUpdate `json:"attempts,omitempty"`
 	Finished    []Finish        `json:"finished,omitempty"`
 	Host        *HostSample     `json:"host,omitempty"`
-	Relay       bool            `json:"relay,omitempty"`
-	Org         string          `json:"-"` // of the credential; set by the coordinator
+	// Takes says that the agent takes assignments in the answer (ADR 14), as in
+	// that of a sync. It sends one such report at a time, with Capacity.Seq set, and
+	// Warm and Endpoints mean what they mean in a sync.
+	Takes     bool              `json:"takes,omitempty"`
+	Warm      []WarmInstance    `json:"warm,omitempty"`
+	Endpoints map[string]uint64 `json:"endpoints,omitempty"`
+	Relay     bool              `json:"relay,omitempty"`
+	Org       string            `json:"-"` // of the credential; set by the coordinator
 }
 
 // AttemptUpdate is the newest soft state of one attempt. All fields but the
@@ -116,13 +122,18 @@ type BlobRef struct {
 	Size   int64  `json:"size"`
 }
 
-// ReportResponse answers a report.
+// ReportResponse answers a report. Assign is empty unless the report takes it;
+// the agent discards it when the report was answered later than the
+// acknowledgement deadline after it was sent, or when its incarnation is not the
+// registered one any more, and renews its parked sync then.
 type ReportResponse struct {
-	Attempts []AttemptReply `json:"attempts,omitempty"` // one for each update and each result
-	Stop     []StopAttempt  `json:"stop,omitempty"`
-	Resync   bool           `json:"resync,omitempty"` // an assignment waits unacknowledged: renew the parked sync
-	BeatMs   int64          `json:"beatMs"`
-	Leader   string         `json:"leader,omitempty"`
+	Attempts  []AttemptReply `json:"attempts,omitempty"` // one for each update and each result
+	Assign    []Assignment   `json:"assign,omitempty"`
+	Stop      []StopAttempt  `json:"stop,omitempty"`
+	Endpoints []Endpoint     `json:"endpoints,omitempty"` // documents of Assign that the agent lacks
+	Resync    bool           `json:"resync,omitempty"`    // an assignment waits unacknowledged: renew the parked sync
+	BeatMs    int64          `json:"beatMs"`
+	Leader    string         `json:"leader,omitempty"`
 }
 
 // AttemptReply answers one attempt of a report. An empty Code is success; any

@@ -103,9 +103,13 @@ type SyncRequest struct {
 	// Endpoints lists the documents the agent has by their EndpointName, so that
 	// they are not sent again.
 	Endpoints map[string]uint64 `json:"endpoints,omitempty"`
-	HoldMs    int64             `json:"holdMs"`
-	Relay     bool              `json:"relay,omitempty"`
-	Org       string            `json:"-"` // of the credential; set by the coordinator
+	// Reporting is the Capacity.Seq of the report that takes assignments and whose
+	// answer the agent still waits for; 0: there is none. What that answer assigns
+	// may be on its way, so its absence from Held says nothing.
+	Reporting uint64 `json:"reporting,omitempty"`
+	HoldMs    int64  `json:"holdMs"`
+	Relay     bool   `json:"relay,omitempty"`
+	Org       string `json:"-"` // of the credential; set by the coordinator
 }
 
 // Reject is an assignment given back.

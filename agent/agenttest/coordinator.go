@@ -36,13 +36,15 @@ type Job struct {
 	Timeout  time.Duration
 
 	Attempt  uint32
-	Leased   bool // holds a lease
-	Acked    bool // the agent said that it holds it
+	Leased   bool   // holds a lease
+	Acked    bool   // the agent said that it holds it
+	Report   uint64 // number of the report whose answer assigned it; 0: a sync's did
 	Started  bool
 	Cancel   bool
 	Finish   *protocol.Finish
 	Finishes int // how many times a result was accepted
-	Refused  int // how many results the fence refused
+	Refused  int // how many results and rejections the fence refused
+	Lost     int // how many assignments did not arrive
 	Rejects  []string
 	Logs     []protocol.LogLine
 	Chunks   []json.RawMessage
@@ -62,6 +64,9 @@ type Coordinator struct {
 	agent       protocol.AgentID
 	incarnation protocol.Incarnation
 	seq         uint64
+	holdOver    uint64 // syncs up to here are not held
+	stated      uint64 // number of the newest report
+	byReport    bool   // assignments come with answers to reports alone
 	resync      bool
 	terms       protocol.RegisterResponse
 	fault       func(call string) Fault
@@ -87,6 +92,13 @@ func (c *Coordinator) SetFault(f func(call string) Fault) { c.do(func() { c.faul
 
 // SetMangle changes answers to syncs on their way.
 func (c *Coordinator) SetMangle(f func(*protocol.SyncResponse)) { c.do(func() { c.mangle = f }) }
+
+// AssignByReport makes answers to reports the only ones that assign jobs, but for
+// those that such an answer did not bring.
+func (c *Coordinator) AssignByReport() { c.do(func() { c.byReport = true }) }
+
+// EndHold answers the parked sync with nothing, as at the end of its hold.
+func (c *Coordinator) EndHold() { c.do(func() { c.holdOver = c.seq }) }
 
 // Forget makes the coordinator lose the agent's registration.
 func (c *Coordinator) Forget() { c.do(func() { c.incarnation = protocol.Incarnation{} }) }
@@ -225,7 +237,7 @@ func (c *Coordinator) register(_ context.Context, req protocol.RegisterRequest) 
 	defer c.mu.Unlock()
 	defer c.notify()
 	c.registers = append(c.registers, req)
-	c.agent, c.incarnation, c.seq = req.Agent, req.Incarnation, 0
+	c.agent, c.incarnation, c.seq, c.stated, c.holdOver = req.Agent, req.Incarnation, 0, 0, 0
 	resp := c.terms
 	held := make(map[protocol.HeldAttempt]bool)
 	for _, k := range req.Held {
@@ -268,7 +280,7 @@ func (c *Coordinator) sync(ctx context.Context, req protocol.SyncRequest) (proto
 			return protocol.SyncResponse{}, protocol.NewError(protocol.CodeUnknownAgent, "register first")
 		}
 		resp := c.match(req)
-		if len(resp.Assign)+len(resp.Stop) > 0 {
+		if len(resp.Assign)+len(resp.Stop) > 0 || req.Seq <= c.holdOver {
 			resp.ParkedMs = time.Since(began).Milliseconds()
 			if c.mangle != nil {
 				c.mangle(&resp)
@@ -301,18 +313,24 @@ func (c *Coordinator) arrive(req protocol.SyncRequest) {
 		held[k] = true
 	}
 	for _, r := range req.Rejected {
-		if j := c.jobs[r.Job]; j != nil && j.Leased && j.Attempt == r.Attempt && j.Finish == nil {
+		switch j := c.jobs[r.Job]; {
+		case j == nil || j.Finish != nil:
+		case j.Leased && j.Attempt == r.Attempt:
 			j.Leased, j.Acked, j.Rejects = false, false, append(j.Rejects, r.Reason)
+		default:
+			j.Refused++
 		}
 	}
 	for _, j := range c.jobs {
 		if !j.Leased || j.Finish != nil {
 			continue
 		}
+		onItsWay := j.Report != 0 && (j.Report == req.Reporting || j.Report > req.Capacity.Seq)
 		if held[protocol.HeldAttempt{Job: j.ID, Attempt: j.Attempt}] {
 			j.Acked = true
-		} else if !j.Acked {
+		} else if !j.Acked && !onItsWay {
 			j.Leased = false // this sync is newer than the assignment and lacks it
+			j.Lost++
 		}
 	}
 	c.notify()
@@ -329,23 +347,34 @@ func (c *Coordinator) match(req protocol.SyncRequest) protocol.SyncResponse {
 	if req.Seq != c.seq || req.Capacity.Draining {
 		return resp
 	}
-	free := req.Capacity.Free
+	resp.Assign, resp.Endpoints = c.grant(0, req.Capacity.Free, req.Endpoints)
+	return resp
+}
+
+// grant leases what fits beside the leases that the agent does not know yet; report
+// is the number of the report whose answer assigns it, 0 for a sync.
+func (c *Coordinator) grant(report uint64, free int, have map[string]uint64) (assign []protocol.Assignment, docs []protocol.Endpoint) {
+	for _, j := range c.jobs {
+		if j.Leased && !j.Acked && j.Finish == nil {
+			free--
+		}
+	}
 	for _, id := range c.order {
 		j := c.jobs[id]
-		if free == 0 || j.Leased || j.Finish != nil || len(j.Rejects) > 0 {
+		if free <= 0 || j.Leased || j.Finish != nil || len(j.Rejects) > 0 || c.byReport && report == 0 && j.Lost == 0 {
 			continue
 		}
 		free--
 		j.Attempt++
-		j.Leased, j.Acked, j.Started = true, false, false
+		j.Leased, j.Acked, j.Started, j.Report = true, false, false, report
 		j.Logs, j.Chunks = nil, nil
 		doc := c.docs[j.Endpoint]
-		if req.Endpoints[doc.ID] != doc.Revision {
-			resp.Endpoints = append(resp.Endpoints, doc)
+		if have[doc.ID] != doc.Revision {
+			docs = append(docs, doc)
 		}
-		resp.Assign = append(resp.Assign, c.assignment(j, doc))
+		assign = append(assign, c.assignment(j, doc))
 	}
-	return resp
+	return assign, docs
 }
 
 func (c *Coordinator) assignment(j *Job, doc protocol.Endpoint) protocol.Assignment {
@@ -382,9 +411,22 @@ func (c *Coordinator) report(_ context.Context, req protocol.ReportRequest) (pro
 	for _, f := range req.Finished {
 		resp.Attempts = append(resp.Attempts, c.finish(f))
 	}
-	// Freed capacity wakes the broker; the parked sync must say it with its own
-	// statement here, because this coordinator keeps none.
-	resp.Resync = len(req.Finished) > 0
+	for _, k := range req.Held {
+		if j := c.jobs[k.Job]; j != nil && j.Leased && j.Attempt == k.Attempt {
+			j.Acked = true
+		}
+	}
+	if req.Takes && !req.Capacity.Draining && req.Capacity.Seq > c.stated {
+		resp.Assign, resp.Endpoints = c.grant(req.Capacity.Seq, req.Capacity.Free, req.Endpoints)
+		c.stated = req.Capacity.Seq
+	}
+	for _, j := range c.jobs {
+		missed := j.Leased && !j.Acked && j.Finish == nil && j.Report != 0 && j.Report < req.Capacity.Seq
+		resp.Resync = resp.Resync || missed
+	}
+	// What is freed and not used up is offered to the parked sync, which must say it
+	// with its own statement here, because this coordinator keeps none.
+	resp.Resync = resp.Resync || len(req.Finished) > 0 && len(resp.Assign) == 0
 	return resp, nil
 }
 

@@ -40,7 +40,11 @@ type Config struct {
 	Proposer Proposer
 	NowMs    func() int64 // the leader's clock, unix milliseconds (DESIGN 3.6)
 	Board    Board
-	Log      zerolog.Logger
+	// Feature is the replicated feature level: below command.FeatureCarry the next
+	// leader may not know what a report's answer can carry. nil: every coordinator
+	// knows.
+	Feature func() uint32
+	Log     zerolog.Logger
 }
 
 // Broker is the leader's matcher. Its methods are safe for concurrent use and

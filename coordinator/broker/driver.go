@@ -155,8 +155,7 @@ func (d *Driver) Report(req protocol.ReportRequest) Pending[protocol.ReportRespo
 		if err != nil {
 			return protocol.ReportResponse{}, true, err
 		}
-		rc.fill(results)
-		resp.Attempts = append(resp.Attempts, rc.finished...)
+		d.term.completeReport(rc, &resp, results)
 		return resp, true, nil
 	}
 }

@@ -118,7 +118,10 @@ func (a *agent) useWarm(e *endpoint) {
 // openSlots is what the newest statement offers, less what was granted and
 // which it does not know of.
 func (a *agent) openSlots() int {
-	n := a.free - len(a.grants)
+	if a.unheard != 0 {
+		return 0
+	}
+	n := a.free - len(a.grants) - len(a.ghosts)
 	for _, l := range a.leases {
 		if !l.stated && !l.finishing {
 			n--
@@ -131,6 +134,9 @@ func (a *agent) openGPUs() int {
 	n := a.freeGPUs
 	for _, g := range a.grants {
 		n -= g.endpoint.gpus()
+	}
+	for _, g := range a.ghosts {
+		n -= g.gpus
 	}
 	for _, l := range a.leases {
 		if !l.stated && !l.finishing {

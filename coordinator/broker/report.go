@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"windlass/coordinator/command"
+	"windlass/coordinator/state"
 	"windlass/protocol"
 )
 
@@ -13,14 +14,20 @@ const resyncAfter = 2_000
 
 // receipt is what one report leads to.
 type receipt struct {
-	agent    *agent
+	agent       *agent
+	incarnation protocol.Incarnation
+	number      uint64 // of its statement
+	carried     []*lease
+	have        map[string]uint64
+
 	updates  []protocol.AttemptUpdate // those whose fence is current
 	stale    []protocol.AttemptReply
 	finished []protocol.AttemptReply // of results; code set where it is known already
 	leases   []*lease                // beside finished; nil where nothing is proposed
 	stops    []protocol.StopAttempt
 	resync   bool
-	ch       chan answer // nil when nothing is proposed
+	assign   []*state.Job // set before ch is answered
+	ch       chan answer  // nil when nothing is proposed
 }
 
 func (t *term) report(ctx context.Context, req protocol.ReportRequest) (protocol.ReportResponse, error) {
@@ -34,8 +41,7 @@ func (t *term) report(ctx context.Context, req protocol.ReportRequest) (protocol
 			return protocol.ReportResponse{}, err
 		}
 	}
-	rc.fill(results)
-	resp.Attempts = append(resp.Attempts, rc.finished...)
+	t.completeReport(rc, &resp, results)
 	return resp, nil
 }
 
@@ -56,17 +62,19 @@ func (t *term) beginReport(req *protocol.ReportRequest) (*receipt, protocol.Repo
 	return rc, resp, nil
 }
 
-// fill sets the codes of the results that were proposed.
-func (rc *receipt) fill(results []command.Result) {
-	if rc.ch == nil {
-		return
-	}
-	for i, l := range rc.leases {
-		if l != nil {
-			rc.finished[i].Code = results[0].Code
-			results = results[1:]
+// completeReport adds what the commit told: the codes of the results that were
+// proposed, and what the agent is to run next.
+func (t *term) completeReport(rc *receipt, resp *protocol.ReportResponse, results []command.Result) {
+	if rc.ch != nil {
+		for i, l := range rc.leases {
+			if l != nil {
+				rc.finished[i].Code = results[0].Code
+				results = results[1:]
+			}
 		}
 	}
+	resp.Attempts = append(resp.Attempts, rc.finished...)
+	resp.Assign, resp.Endpoints = t.assignments(rc.assign, rc.have)
 }
 
 // takeReport takes one report in: leases are renewed, writes are fenced, and results
@@ -76,19 +84,24 @@ func (t *term) takeReport(req *protocol.ReportRequest, finishes []encoded) (*rec
 	if err != nil {
 		return nil, err
 	}
-	now := t.now()
+	now, newest := t.now(), a.newest(req.Capacity)
 	t.state(a, req.Held, req.Capacity, now)
 	a.host = req.Host
-	rc := &receipt{agent: a}
-	for _, l := range a.leases {
-		rc.resync = rc.resync || !l.acked && !l.releasing && now-l.since > resyncAfter
-	}
+	rc := &receipt{agent: a, incarnation: req.Incarnation, number: req.Capacity.Seq, have: req.Endpoints}
 	said := t.takeUpdates(rc, req, now)
 	group := t.takeResults(rc, req, finishes)
+	if newest && req.Takes {
+		a.heard(req.Capacity.Seq)
+		t.freshen(a, req, now)
+	}
+	for _, l := range a.leases {
+		late := !l.acked && !l.releasing && now-l.since > resyncAfter
+		rc.resync = rc.resync || late || newest && req.Takes && l.missed(req.Capacity.Seq)
+	}
 	rc.stops, _ = t.stops(a, said, now)
 	t.match()
 	if len(group) > 0 {
-		t.proposeResults(rc, group)
+		t.proposeResults(rc, group, t.carries(req, newest))
 	}
 	return rc, nil
 }
@@ -165,11 +178,16 @@ func (t *term) takeResults(rc *receipt, req *protocol.ReportRequest, finishes []
 
 // proposeResults puts the results and every pending lease into one group, so
 // that finishing one job and starting the next share one commit.
-func (t *term) proposeResults(rc *receipt, group []*command.Command) {
+func (t *term) proposeResults(rc *receipt, group []*command.Command, carries bool) {
 	rc.ch = make(chan answer, 1)
 	ch := rc.ch
 	grants, leases := t.pending, rc.leases
 	t.pending = nil
+	for _, g := range grants {
+		if carries && g.agent == rc.agent {
+			g.report = rc
+		}
+	}
 	t.outbox = append(t.outbox, proposal{group: group, grants: grants, done: func(r []command.Result, err error) {
 		t.lock()
 		for _, l := range leases {
@@ -178,6 +196,7 @@ func (t *term) proposeResults(rc *receipt, group []*command.Command) {
 			}
 		}
 		t.settle(grants, err != nil)
+		t.answerReport(rc, err != nil)
 		t.match()
 		t.unlock()
 		ch <- answer{r, err}

@@ -115,7 +115,7 @@ func (s *answering) response(r reply) (protocol.SyncResponse, error) {
 		HoldMs:   s.term.jitter(protocol.SyncHold).Milliseconds(),
 		SpreadMs: max(int64(s.fleet)*1000/spreadRate, minSpread),
 	}
-	s.term.assignments(&resp, r.assign, s.have)
+	resp.Assign, resp.Endpoints = s.term.assignments(r.assign, s.have)
 	resp.ParkedMs = s.term.now() - s.start
 	return resp, nil
 }
@@ -148,10 +148,15 @@ func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply) {
 	if a.waiter != nil {
 		t.wake(a, reply{}) // superseded
 	}
+	first := a.seq == 0
 	a.seq = req.Seq
 	a.warm = req.Warm
 	t.state(a, req.Held, req.Capacity, now)
+	again := t.hear(a, req, first)
 	t.takeRejected(a, req.Rejected)
+	if again {
+		return nil, reply{}
+	}
 	assign := t.reconcile(a)
 	stops, fresh := t.stops(a, req.Held, now)
 	if len(assign) > 0 || fresh {
@@ -170,7 +175,7 @@ func (t *term) receive(req *protocol.SyncRequest, now int64) (*waiter, reply) {
 // moment, so that their difference is right.
 func (t *term) state(a *agent, held []protocol.HeldAttempt, c protocol.Capacity, now int64) {
 	a.seenAt, a.seenMs = now, protocol.Time(t.cfg.NowMs())
-	newest := c.Seq == 0 || c.Seq > a.stated
+	newest := a.newest(c)
 	if newest {
 		a.stated = c.Seq
 		a.free, a.freeGPUs, a.draining = c.Free, c.FreeGPUs, c.Draining
@@ -186,6 +191,9 @@ func (t *term) state(a *agent, held []protocol.HeldAttempt, c protocol.Capacity,
 	}
 	t.reseat(a)
 }
+
+// newest reports whether no statement that was made later was taken in before.
+func (a *agent) newest(c protocol.Capacity) bool { return c.Seq == 0 || c.Seq > a.stated }
 
 // heldLease returns the lease if the fence (job, attempt, agent, incarnation) is current.
 func (t *term) heldLease(a *agent, job protocol.JobID, attempt uint32) *lease {
@@ -209,13 +217,20 @@ func (t *term) takeRejected(a *agent, rejected []protocol.Reject) {
 }
 
 // reconcile settles the leases that a newer sync does not list: what it never
-// listed is sent again while it fits, what it listed before is lost.
+// listed is sent again while it fits, what it listed before is lost, and of what
+// a report's answer may still bring it says nothing.
 func (t *term) reconcile(a *agent) []*state.Job {
 	var assign []*state.Job
 	free, gpus := a.free, a.freeGPUs
 	for _, l := range a.leases {
+		if !l.stated && l.onItsWay() {
+			free--
+			gpus -= l.endpoint.gpus()
+		}
+	}
+	for _, l := range a.leases {
 		switch {
-		case l.stated || l.releasing || l.finishing:
+		case l.stated || l.releasing || l.finishing || l.onItsWay():
 		case l.acked:
 			t.release(l, command.Release_LOST, "the agent does not have it any more")
 		case a.draining || free <= 0 || l.endpoint.gpus() > gpus:
@@ -376,7 +391,7 @@ func (t *term) answerTouched() {
 		}
 		r := reply{stops: a.waiter.stops}
 		for _, l := range a.leases {
-			if !l.acked && !l.releasing && !l.finishing && l.sentSeq != a.seq {
+			if !l.acked && !l.releasing && !l.finishing && l.report == 0 && l.sentSeq != a.seq {
 				l.send(a.seq)
 				r.assign = append(r.assign, l.job)
 			}
@@ -395,8 +410,11 @@ func (t *term) answerTouched() {
 	}
 }
 
-// assignments fills in what is handed out, with the documents that the agent lacks.
-func (t *term) assignments(resp *protocol.SyncResponse, jobs []*state.Job, have map[string]uint64) {
+// assignments is what is handed out, with the documents that the agent lacks.
+func (t *term) assignments(jobs []*state.Job, have map[string]uint64) (list []protocol.Assignment, docs []protocol.Endpoint) {
+	if len(jobs) > 0 {
+		list = make([]protocol.Assignment, 0, len(jobs))
+	}
 	for _, j := range jobs {
 		a := protocol.Assignment{
 			Job: j.ID, Attempt: j.Attempt, Endpoint: j.Target, Revision: j.Lease.Revision, Org: j.Org,
@@ -411,17 +429,21 @@ func (t *term) assignments(resp *protocol.SyncResponse, jobs []*state.Job, have 
 				a.CheckpointBlob, a.CheckpointSize = hexOf(ref.SHA256), ref.Size
 			}
 		}
-		resp.Assign = append(resp.Assign, a)
-		sent := slices.ContainsFunc(resp.Endpoints, func(e protocol.Endpoint) bool {
+		list = append(list, a)
+		if have[protocol.EndpointName(j.Org, j.Target)] == j.Lease.Revision {
+			continue
+		}
+		sent := slices.ContainsFunc(docs, func(e protocol.Endpoint) bool {
 			return e.ID == j.Target && e.Org == j.Org && e.Revision == j.Lease.Revision
 		})
-		if sent || have[protocol.EndpointName(j.Org, j.Target)] == j.Lease.Revision {
+		if sent {
 			continue
 		}
 		if doc := revision(t.cfg.Store.Endpoint(j.Org, j.Target), j.Lease.Revision); doc != nil {
-			resp.Endpoints = append(resp.Endpoints, *doc)
+			docs = append(docs, *doc)
 		}
 	}
+	return list, docs
 }
 
 func revision(e *state.Endpoint, number uint64) *protocol.Endpoint {

@@ -41,6 +41,9 @@ type agent struct {
 	// The newest statement.
 	seq      uint64 // of a sync
 	stated   uint64 // of any statement of capacity
+	settled  uint64 // up to here no report's answer is waited for
+	reported uint64 // newest report that takes assignments
+	unheard  uint64 // a report that is waited for and did not arrive in this term: its answer may fill any slot
 	free     int
 	freeGPUs int
 	draining bool
@@ -52,6 +55,7 @@ type agent struct {
 	waiter   *waiter // the parked sync
 	leases   []*lease
 	grants   []*grant
+	ghosts   []ghost
 	rejected []rejection
 	told     []told
 	open     int // slots that can be granted, as of the last reseat
@@ -76,11 +80,13 @@ type lease struct {
 	pos       int   // in the heap
 	since     int64 // when the lease was taken in
 	sentSeq   uint64
-	sent      bool // in some reply
-	acked     bool // some statement listed it
-	stated    bool // the newest statement lists it, so its slot is not in Free
-	finishing bool // its Finish is proposed
-	releasing bool // its Release is proposed
+	report    uint64 // number of the report whose answer has it; 0: a sync's has or will
+	boarding  bool   // that answer is not given yet
+	sent      bool   // in some reply
+	acked     bool   // some statement listed it
+	stated    bool   // the newest statement lists it, so its slot is not in Free
+	finishing bool   // its Finish is proposed
+	releasing bool   // its Release is proposed
 	stop      protocol.StopReason
 }
 
@@ -92,6 +98,7 @@ type grant struct {
 	incarnation protocol.Incarnation
 	revision    uint64
 	reason      string
+	report      *receipt // whose answer carries the lease; nil: the sync's has it
 }
 
 func (t *term) endpoint(org, id string) *endpoint {
@@ -201,9 +208,10 @@ func (t *term) applyLease(l *lease, j *state.Job) {
 		t.endLease(l, j)
 	}
 	l = t.addLease(j, t.now())
-	t.touch(l.agent)
+	g := t.grants[j.ID]
+	t.board(l, g)
 	// After the lease, so that the slot does not look open in between.
-	if g := t.grants[j.ID]; g != nil {
+	if g != nil {
 		t.dropGrant(g)
 	}
 }
@@ -241,6 +249,7 @@ func (t *term) moveLease(l *lease, j *state.Job) {
 func (t *term) endLease(l *lease, after *state.Job) {
 	delete(t.leases, l.job.ID)
 	t.expiry.remove(l)
+	l.haunt()
 	a := l.agent
 	if i := slices.Index(a.leases, l); i >= 0 {
 		a.leases = slices.Delete(a.leases, i, i+1)
@@ -301,9 +310,10 @@ func (t *term) applyAgent(row *state.Agent) {
 		if a.waiter != nil {
 			t.wake(a, reply{err: errStale()})
 		}
-		a.seq, a.stated, a.free, a.freeGPUs, a.draining, a.warm, a.told, a.rejected = 0, 0, 0, 0, false, nil, nil, nil
+		a.seq, a.stated, a.settled, a.reported, a.unheard, a.ghosts = 0, 0, 0, 0, 0, nil
+		a.free, a.freeGPUs, a.draining, a.warm, a.told, a.rejected = 0, 0, false, nil, nil, nil
 		for _, l := range a.leases {
-			l.stated = false
+			l.stated, l.report = false, 0
 		}
 	}
 	t.reseat(a)

@@ -104,6 +104,7 @@ func (t *term) build() error {
 		case j.Lease != nil:
 			l := t.addLease(j, now)
 			l.sent = true // by whoever led before: it may have started
+			l.report = unknownReport
 		case j.Waits():
 			queued = append(queued, j)
 		}

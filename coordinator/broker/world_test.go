@@ -53,7 +53,11 @@ func nowMs() int64 { return time.Now().UnixMilli() }
 
 // lead starts a broker, as a new leader does.
 func (w *world) lead() {
-	w.broker = New(Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
+	w.leadWith(Config{Store: w.store, Proposer: w.log, NowMs: nowMs, Board: w.board, Log: zerolog.Nop()})
+}
+
+func (w *world) leadWith(cfg Config) {
+	w.broker = New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

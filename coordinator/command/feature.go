@@ -26,9 +26,14 @@ const (
 	// a delivery.
 	FeatureAPI uint32 = 3
 
+	// FeatureCarry adds no command: the answer to a report may carry assignments, and
+	// whoever leads next must know that a lease which no statement lists can be on its
+	// way (ADR 14).
+	FeatureCarry uint32 = 4
+
 	// FeatureMin and FeatureMax are what this version supports.
 	FeatureMin = FeatureBase
-	FeatureMax = FeatureAPI
+	FeatureMax = FeatureCarry
 )
 
 // Feature is the level that a command needs.

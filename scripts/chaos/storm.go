@@ -36,11 +36,12 @@ type simAgent struct {
 	done   <-chan struct{} // jobs may end now
 	parked atomic.Int64    // record.Now of the newest park
 
-	mu    sync.Mutex
-	life  protocol.Incarnation
-	seq   uint64
-	held  []protocol.HeldAttempt
-	tasks map[protocol.JobID]int
+	mu        sync.Mutex
+	life      protocol.Incarnation
+	seq       uint64
+	reporting uint64 // of the report that is not answered
+	held      []protocol.HeldAttempt
+	tasks     map[protocol.JobID]int
 }
 
 // storm: every agent loses its connection at once, when the leader is killed.
@@ -175,7 +176,7 @@ func (s *simAgent) live(ctx context.Context) {
 
 func (s *simAgent) register(ctx context.Context) error {
 	s.mu.Lock()
-	s.life, s.seq = protocol.NewIncarnation(time.Now()), 0
+	s.life, s.seq, s.reporting = protocol.NewIncarnation(time.Now()), 0, 0
 	req := protocol.RegisterRequest{
 		Agent: s.id, Name: s.name, Incarnation: s.life, Held: append([]protocol.HeldAttempt{}, s.held...),
 		Facts:    protocol.AgentFacts{Version: "chaos", OS: "linux", Arch: "amd64", Cores: 1, Memory: 1 << 30, Slots: stormSlots, Kinds: []string{"command"}, Commands: []string{"simulated"}},
@@ -188,13 +189,30 @@ func (s *simAgent) register(ctx context.Context) error {
 	return err
 }
 
-// statement is what the agent holds and could take.
-func (s *simAgent) statement() (life protocol.Incarnation, seq uint64, held []protocol.HeldAttempt, room protocol.Capacity) {
+// syncStatement is what the agent holds and could take.
+func (s *simAgent) syncStatement() protocol.SyncRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
-	held = append([]protocol.HeldAttempt{}, s.held...)
-	return s.life, s.seq, held, protocol.Capacity{Seq: s.seq, Free: stormSlots - len(held)}
+	return protocol.SyncRequest{
+		Agent: s.id, Incarnation: s.life, Seq: s.seq, Held: append([]protocol.HeldAttempt{}, s.held...), Reporting: s.reporting,
+		Capacity: protocol.Capacity{Seq: s.seq, Free: stormSlots - len(s.held)}, HoldMs: protocol.SyncHold.Milliseconds(),
+	}
+}
+
+// reportStatement is the same with results; what they end is not held.
+func (s *simAgent) reportStatement(handIn []protocol.Finish) protocol.ReportRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	s.reporting = s.seq
+	held := slices.DeleteFunc(slices.Clone(s.held), func(h protocol.HeldAttempt) bool {
+		return slices.ContainsFunc(handIn, func(f protocol.Finish) bool { return f.Job == h.Job && f.Attempt == h.Attempt })
+	})
+	return protocol.ReportRequest{
+		Agent: s.id, Incarnation: s.life, Held: held, Finished: handIn, Takes: true,
+		Capacity: protocol.Capacity{Seq: s.seq, Free: stormSlots - len(held)},
+	}
 }
 
 func over(err error) bool {
@@ -205,17 +223,16 @@ func over(err error) bool {
 func (s *simAgent) park(ctx context.Context) {
 	spread := time.Duration(0)
 	for failures := 0; ctx.Err() == nil; {
-		life, seq, held, room := s.statement()
 		call, cancel := context.WithTimeout(ctx, protocol.SyncHold+protocol.SyncGrace)
 		s.parked.Store(record.Now())
-		resp, err := s.client.Sync(call, protocol.SyncRequest{
-			Agent: s.id, Incarnation: life, Seq: seq, Held: held, Capacity: room, HoldMs: protocol.SyncHold.Milliseconds(),
-		})
+		resp, err := s.client.Sync(call, s.syncStatement())
 		cancel()
 		switch {
 		case err == nil:
 			failures, spread = 0, time.Duration(resp.SpreadMs)*time.Millisecond
-			s.take(resp.Assign)
+			s.mu.Lock()
+			s.takeLocked(resp.Assign)
+			s.mu.Unlock()
 		case over(err):
 			return
 		default:
@@ -230,9 +247,7 @@ func (s *simAgent) park(ctx context.Context) {
 	}
 }
 
-func (s *simAgent) take(jobs []protocol.Assignment) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *simAgent) takeLocked(jobs []protocol.Assignment) {
 	for _, as := range jobs {
 		var t task
 		if _, again := s.tasks[as.Job]; again || json.Unmarshal(as.Input, &t) != nil {
@@ -261,27 +276,27 @@ func (s *simAgent) beat(ctx context.Context) {
 			pace, handIn = time.Second, s.finish()
 		default:
 		}
-		life, _, held, room := s.statement()
-		if len(handIn) > 0 {
-			held = nil
-		}
+		req := s.reportStatement(handIn)
 		call, cancel := context.WithTimeout(ctx, protocol.CallLimit)
-		resp, err := s.client.Report(call, protocol.ReportRequest{Agent: s.id, Incarnation: life, Held: held, Capacity: room, Finished: handIn})
+		resp, err := s.client.Report(call, req)
 		cancel()
+		s.obey(ctx, &resp)
 		if over(err) {
 			return
-		}
-		if err == nil {
-			s.drop(resp.Attempts)
 		}
 	}
 }
 
-// drop forgets the results that were answered.
-func (s *simAgent) drop(answers []protocol.AttemptReply) {
+// obey forgets the results that were answered and takes what comes next; ctx is
+// the incarnation's.
+func (s *simAgent) obey(ctx context.Context, resp *protocol.ReportResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range answers {
+	s.reporting = 0
+	if ctx.Err() == nil {
+		s.takeLocked(resp.Assign)
+	}
+	for _, a := range resp.Attempts {
 		if a.Finished {
 			s.held = slices.DeleteFunc(s.held, func(h protocol.HeldAttempt) bool { return h.Job == a.Job && h.Attempt == a.Attempt })
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 
 	"windlass/coordinator/broker"
@@ -46,7 +47,9 @@ type agent struct {
 	parkedAt   int64
 	fullAt     int64 // the last moment at which it had no free slot
 	reporting  bool
-	again      bool // something is to be reported
+	reportNo   uint64 // of the report that is not answered, if it takes assignments
+	takes      bool   // assignments in answers to reports; agents of older versions do not
+	again      bool   // something is to be reported
 	reportAt   int64
 	docs       map[string]uint64
 	rejects    []protocol.Reject
@@ -81,6 +84,7 @@ func newAgent(w *world, no int) *agent {
 	a := &agent{world: w, no: no, slots: 1 + w.draws.agent.IntN(w.plan.Slots), gpus: w.draws.agent.IntN(2)}
 	a.id = protocol.AgentID(w.id(epochMs - 1000 + int64(no)))
 	a.target = w.draws.agent.IntN(w.plan.Replicas)
+	a.takes = w.draws.agent.IntN(4) > 0
 	return a
 }
 
@@ -88,7 +92,7 @@ func newAgent(w *world, no int) *agent {
 func (a *agent) boot() {
 	a.life++
 	a.down, a.registered, a.draining = false, false, false
-	a.parked, a.reporting, a.again, a.rejects = nil, false, false, nil
+	a.parked, a.reporting, a.reportNo, a.again, a.rejects = nil, false, 0, false, nil
 	a.docs = make(map[string]uint64)
 	a.hold, a.spread = 0, 0
 	for _, t := range slices.Clone(a.runs) {
@@ -291,10 +295,7 @@ func (a *agent) sync() {
 	a.seq++
 	req := protocol.SyncRequest{
 		Agent: a.id, Incarnation: a.inc, Seq: a.seq, Held: a.held(nil), Capacity: a.capacity(),
-		Rejected: slices.Clone(a.rejects), HoldMs: a.hold, Endpoints: map[string]uint64{},
-	}
-	for id, rev := range a.docs { // order does not matter: it is copied
-		req.Endpoints[id] = rev
+		Rejected: slices.Clone(a.rejects), HoldMs: a.hold, Endpoints: maps.Clone(a.docs), Reporting: a.reportNo,
 	}
 	if len(req.Rejected) > 0 {
 		req.HoldMs = rejectHold
@@ -365,11 +366,30 @@ func (a *agent) syncFailed(epoch int, err error) {
 // obey applies the answer to a sync.
 func (a *agent) obey(req *protocol.SyncRequest, resp *protocol.SyncResponse, took int64) {
 	a.rejects = a.rejects[min(len(req.Rejected), len(a.rejects)):]
-	for _, e := range resp.Endpoints {
-		a.docs[e.ID] = e.Revision
-	}
+	a.learn(resp.Endpoints)
 	a.stopAll(resp.Stop)
 	if resp.Seq != req.Seq || req.Seq != a.seq || took-resp.ParkedMs > protocol.AckDeadline.Milliseconds() {
+		return
+	}
+	for i := range resp.Assign {
+		a.take(&resp.Assign[i])
+	}
+}
+
+func (a *agent) learn(docs []protocol.Endpoint) {
+	for i := range docs {
+		a.docs[docs[i].ID] = docs[i].Revision
+	}
+}
+
+// obeyReport takes what the answer to a report assigns.
+func (a *agent) obeyReport(resp *protocol.ReportResponse, took int64) {
+	if len(resp.Assign) == 0 || !a.registered {
+		return
+	}
+	a.world.count.Carried += len(resp.Assign)
+	a.learn(resp.Endpoints)
+	if took > protocol.AckDeadline.Milliseconds() {
 		return
 	}
 	for i := range resp.Assign {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"windlass/coordinator/broker"
@@ -152,6 +153,9 @@ func (a *agent) report() {
 	}
 	a.reporting, a.again, a.reportAt = true, false, w.now
 	req := a.newReport()
+	if req.Takes {
+		a.reportNo = req.Capacity.Seq
+	}
 	do := func(d *broker.Driver) (func() (any, bool, error), func()) {
 		w.check.stated(a, req.Incarnation, req.Held)
 		sent := req
@@ -160,7 +164,7 @@ func (a *agent) report() {
 		return answerOr(ask), nil
 	}
 	w.net.send(a, a.node(), callLimit(), do, func(v any, err error) {
-		a.reporting = false
+		a.reporting, a.reportNo = false, 0
 		switch {
 		case a.epoch != epoch:
 			a.dirty(0)
@@ -169,8 +173,9 @@ func (a *agent) report() {
 			for i := range resp.Attempts {
 				a.answered(&resp.Attempts[i])
 			}
+			a.obeyReport(&resp, w.now-a.reportAt)
 			a.stopAll(resp.Stop)
-			if resp.Resync {
+			if resp.Resync || len(resp.Assign) > 0 && len(a.rejects) > 0 {
 				a.renew()
 			}
 			if a.again || len(req.Finished) == maxResults {
@@ -188,7 +193,10 @@ func (a *agent) report() {
 
 func (a *agent) newReport() protocol.ReportRequest {
 	w := a.world
-	req := protocol.ReportRequest{Agent: a.id, Incarnation: a.inc}
+	req := protocol.ReportRequest{Agent: a.id, Incarnation: a.inc, Takes: a.takes}
+	if a.takes {
+		req.Endpoints = maps.Clone(a.docs)
+	}
 	for _, t := range a.runs {
 		switch {
 		case t.phase == finished && !t.drop && len(req.Finished) < maxResults:

@@ -111,6 +111,7 @@ func (c *counts) print(out io.Writer, seed uint64, took time.Duration) {
 		c.Acknowledged, c.Grants, c.Started, c.Finished, c.Stale)
 	fmt.Fprintf(out, "retention: %d jobs archived, %d found there, %d brought back, %d segments dropped; %d pauses, %d jobs purged, %d times the feature level was raised\n",
 		c.Archived, c.Found, c.Recalled, c.Dropped, c.Paused, c.Purged, c.Raised)
+	fmt.Fprintf(out, "agents: %d assignments came with the answers to reports\n", c.Carried)
 	fmt.Fprintf(out, "replicas: %d leaderships, %d snapshots restored, %d digests compared\n", c.Leaders, c.Restores, c.Digests)
 	var names []string
 	faults := 0

@@ -94,6 +94,7 @@ type world struct {
 // counts is what a run did.
 type counts struct {
 	Runs, Commands, Applied, Batches, Events, Calls  int
+	Carried                                          int // assignments in answers to reports
 	Leaders, Acknowledged, Finished, Stale, Restores int
 	Digests, Grants, Started                         int
 	Archived, Recalled, Dropped, Paused, Purged      int
@@ -109,6 +110,7 @@ func (c *counts) add(o *counts) {
 	c.Batches += o.Batches
 	c.Events += o.Events
 	c.Calls += o.Calls
+	c.Carried += o.Carried
 	c.Leaders += o.Leaders
 	c.Acknowledged += o.Acknowledged
 	c.Finished += o.Finished

@@ -109,6 +109,7 @@ func probes(o options) ([]row, error) {
 func costs(before, after counters, jobs float64) []row {
 	return []row{
 		{"server CPU per job", fmt.Sprintf("%.1f us", (after.cpu-before.cpu)/jobs*1e6)},
+		{"requests per job", fmt.Sprintf("%.2f", (after.requests-before.requests)/jobs)},
 		{"allocations per job", fmt.Sprintf("%.0f", (after.mallocs-before.mallocs)/jobs)},
 		{"log syncs per job", fmt.Sprintf("%.4f", (after.syncs-before.syncs)/jobs)},
 		{"log bytes per job", fmt.Sprintf("%.0f", (after.logBytes-before.logBytes)/jobs)},

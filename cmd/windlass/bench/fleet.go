@@ -30,6 +30,7 @@ type tally struct {
 	Parked   int64 `json:"parked"`
 	StartP50 int64 `json:"startP50"` // ns from submit to agent
 	StartP99 int64 `json:"startP99"`
+	CPU      int64 `json:"cpu"` // ns
 }
 
 // unlimited is an allowance that no measurement uses up.
@@ -169,7 +170,11 @@ func serveFleet(ctx context.Context, addr string, agents, slots int, in io.Reade
 			w.allow(n)
 			continue
 		}
-		t := tally{Done: w.done.Load(), Parked: w.parked.Load()}
+		cpu, err := spent()
+		if err != nil {
+			return err
+		}
+		t := tally{Done: w.done.Load(), Parked: w.parked.Load(), CPU: int64(cpu)}
 		if lines.Text() == "latencies" {
 			t.StartP50, t.StartP99 = int64(w.starts.quantile(0.5)), int64(w.starts.quantile(0.99))
 		}

@@ -64,6 +64,10 @@ func runCycle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	idle, err := f.spent()
+	if err != nil {
+		return err
+	}
 	l := &load{addrs: s.addresses(o.spread)}
 	window, cancel := context.WithTimeout(ctx, o.seconds)
 	defer cancel()
@@ -85,6 +89,10 @@ func runCycle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	busy, err := f.spent()
+	if err != nil {
+		return err
+	}
 	t, err := f.ask(true)
 	if err != nil {
 		return err
@@ -95,11 +103,22 @@ func runCycle(ctx context.Context, o options) error {
 		{"submit p50 / p99", ms(l.acks.quantile(0.5)) + " / " + ms(l.acks.quantile(0.99))},
 		{"submit-to-agent p50 / p99", ms(time.Duration(t.StartP50)) + " / " + ms(time.Duration(t.StartP99))},
 	}, costs(before, after, float64(n))...)
+	rows = append(rows, row{"CPU per job of the load and the agents", fmt.Sprintf("%.1f us", (busy-idle).Seconds()/float64(n)*1e6)})
 	machine, err := probes(o)
 	if err != nil {
 		return err
 	}
 	return print(o.out, fmt.Sprintf("cycle, %d coordinators, %d clients, %d agents of %d slots", o.nodes, o.clients, o.agents, o.slots), append(rows, machine...)...)
+}
+
+// spent is the processor time so far of the fleet and of this process.
+func (f *fleet) spent() (time.Duration, error) {
+	t, err := f.ask(false)
+	if err != nil {
+		return 0, err
+	}
+	own, err := spent()
+	return own + time.Duration(t.CPU), err
 }
 
 // latencyAgents wait idle, so that a job meets a parked poll.

@@ -210,6 +210,7 @@ type counters struct {
 	stacks   float64
 	queued   float64
 	rss      float64
+	requests float64 // answered, of clients and agents
 }
 
 // read adds up what all coordinators of the server spent.
@@ -227,6 +228,7 @@ func (s *server) read() (counters, error) {
 		sum.heapLive += c.heapLive
 		sum.stacks += c.stacks
 		sum.rss += c.rss
+		sum.requests += c.requests
 		sum.queued = max(sum.queued, c.queued) // the same jobs on each
 	}
 	return sum, nil
@@ -248,9 +250,12 @@ func scrape(addr string) (counters, error) {
 	missing := len(fields)
 	for scan := bufio.NewScanner(bytes.NewReader(text)); scan.Scan(); {
 		name, value, ok := strings.Cut(scan.Text(), " ")
-		if strings.HasPrefix(name, "windlass_queue_jobs") {
-			v, _ := strconv.ParseFloat(value, 64)
+		v, _ := strconv.ParseFloat(value, 64)
+		switch {
+		case strings.HasPrefix(name, "windlass_queue_jobs"):
 			out.queued += v
+		case strings.HasPrefix(name, "windlass_http_requests_total"):
+			out.requests += v
 		}
 		if p := fields[name]; ok && p != nil {
 			if *p, err = strconv.ParseFloat(value, 64); err != nil {

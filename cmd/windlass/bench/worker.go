@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,12 +52,14 @@ type worker struct {
 	sync *conn
 	up   *conn
 
-	mu       sync.Mutex
-	seq      uint64 // of the newest statement of capacity
-	held     map[protocol.JobID]uint32
-	handed   int // of held: their results are on the way, so they hold no slot
-	finished []protocol.Finish
-	wake     chan struct{}
+	mu        sync.Mutex
+	seq       uint64 // of the newest statement of capacity
+	reporting uint64 // of the report that is not answered yet
+	held      map[protocol.JobID]uint32
+	handed    int // of held: their results are on the way, so they hold no slot
+	finished  []protocol.Finish
+	endpoints map[string]uint64
+	wake      chan struct{}
 }
 
 func (w *workers) start(name string) (*worker, error) {
@@ -125,10 +128,9 @@ func (wk *worker) run(ctx context.Context) error {
 }
 
 func (wk *worker) syncLoop(ctx context.Context) error {
-	var endpoints map[string]uint64
 	for seq := uint64(1); ctx.Err() == nil; seq++ {
-		req := protocol.SyncRequest{Agent: wk.id, Incarnation: wk.inc, Seq: seq, HoldMs: wk.w.hold.Milliseconds(), Endpoints: endpoints}
-		req.Held, req.Capacity = wk.state()
+		req := protocol.SyncRequest{Agent: wk.id, Incarnation: wk.inc, Seq: seq, HoldMs: wk.w.hold.Milliseconds()}
+		wk.state(&req)
 		wk.w.parked.Add(1)
 		var answer protocol.SyncResponse
 		err := wk.call(wk.sync, protocol.PathSync, req, &answer)
@@ -136,24 +138,28 @@ func (wk *worker) syncLoop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range answer.Endpoints {
-			if endpoints == nil {
-				endpoints = make(map[string]uint64)
-			}
-			endpoints[e.ID] = e.Revision
-		}
-		wk.take(answer.Assign)
+		wk.mu.Lock()
+		wk.takeLocked(answer.Endpoints, answer.Assign)
+		wk.mu.Unlock()
 	}
 	return nil
 }
 
-func (wk *worker) take(list []protocol.Assignment) {
+func (wk *worker) takeLocked(docs []protocol.Endpoint, list []protocol.Assignment) {
+	if len(docs) > 0 {
+		wk.endpoints = maps.Clone(wk.endpoints) // requests share it
+		if wk.endpoints == nil {
+			wk.endpoints = make(map[string]uint64)
+		}
+		for i := range docs {
+			wk.endpoints[docs[i].ID] = docs[i].Revision
+		}
+	}
 	if len(list) == 0 {
 		return
 	}
 	now := time.Now().UnixNano()
 	late := make([]int64, 0, len(list))
-	wk.mu.Lock()
 	for _, a := range list {
 		if _, again := wk.held[a.Job]; again {
 			continue
@@ -164,20 +170,19 @@ func (wk *worker) take(list []protocol.Assignment) {
 			late = append(late, now-at)
 		}
 	}
-	wk.mu.Unlock()
 	wk.w.starts.add(late...)
 	wk.w.allowed.Add(-int64(len(list)))
 	wk.poke()
 }
 
-func (wk *worker) state() ([]protocol.HeldAttempt, protocol.Capacity) {
+func (wk *worker) state(req *protocol.SyncRequest) {
 	wk.mu.Lock()
 	defer wk.mu.Unlock()
-	held := make([]protocol.HeldAttempt, 0, len(wk.held))
+	req.Held = make([]protocol.HeldAttempt, 0, len(wk.held))
 	for job, attempt := range wk.held {
-		held = append(held, protocol.HeldAttempt{Job: job, Attempt: attempt})
+		req.Held = append(req.Held, protocol.HeldAttempt{Job: job, Attempt: attempt})
 	}
-	return held, wk.capacityLocked(len(held) - wk.handed)
+	req.Capacity, req.Reporting, req.Endpoints = wk.capacityLocked(len(req.Held)-wk.handed), wk.reporting, wk.endpoints
 }
 
 func (wk *worker) reportLoop(ctx context.Context) error {
@@ -209,7 +214,7 @@ func (wk *worker) report() error {
 	for _, f := range finished {
 		ended[f.Job] = true
 	}
-	req := protocol.ReportRequest{Agent: wk.id, Incarnation: wk.inc, Finished: finished}
+	req := protocol.ReportRequest{Agent: wk.id, Incarnation: wk.inc, Finished: finished, Takes: true, Endpoints: wk.endpoints}
 	for job, attempt := range wk.held {
 		if !ended[job] {
 			req.Held = append(req.Held, protocol.HeldAttempt{Job: job, Attempt: attempt})
@@ -217,6 +222,7 @@ func (wk *worker) report() error {
 	}
 	wk.handed = len(finished)
 	req.Capacity = wk.capacityLocked(len(req.Held))
+	wk.reporting = req.Capacity.Seq
 	wk.mu.Unlock()
 	var answer protocol.ReportResponse
 	if err := wk.call(wk.up, protocol.PathReport, req, &answer); err != nil {
@@ -224,7 +230,7 @@ func (wk *worker) report() error {
 	}
 	wk.mu.Lock()
 	defer wk.mu.Unlock()
-	wk.handed = 0
+	wk.handed, wk.reporting = 0, 0
 	for _, r := range answer.Attempts {
 		if r.Finished {
 			delete(wk.held, r.Job)
@@ -233,5 +239,6 @@ func (wk *worker) report() error {
 			}
 		}
 	}
+	wk.takeLocked(answer.Endpoints, answer.Assign)
 	return nil
 }
