@@ -40,16 +40,19 @@ func Marshal(clockMs int64, cmds []*Command) ([]byte, error) {
 			return nil, fmt.Errorf("cannot marshal command %d: %w", i, err)
 		}
 	}
-	batch := &Batch{ClockMs: clockMs, Commands: cmds}
-	size := proto.Size(batch)
+	size := sizeUint(fieldClock, uint64(clockMs))
+	for _, c := range cmds {
+		size += sizeBytes(fieldCommands, Size(c))
+	}
 	if size > MaxEntry-headerSize {
 		return nil, fmt.Errorf("cannot marshal batch of %d bytes: %w: the limit is %d", size, ErrInvalid, MaxEntry)
 	}
-	entry := make([]byte, headerSize, headerSize+size)
-	// Size left its results in the messages, which nobody else touches.
-	entry, err := proto.MarshalOptions{Deterministic: true, UseCachedSize: true}.MarshalAppend(entry, batch)
-	if err != nil {
-		return nil, fmt.Errorf("cannot marshal batch: %w", err)
+	entry := appendUint(make([]byte, headerSize, headerSize+size), fieldClock, uint64(clockMs))
+	for _, c := range cmds {
+		var err error
+		if entry, err = appendCommand(entry, c); err != nil {
+			return nil, fmt.Errorf("cannot marshal batch: %w", err)
+		}
 	}
 	entry[0] = envelopeVersion
 	binary.LittleEndian.PutUint32(entry[1:], checksum(entry))
@@ -59,17 +62,12 @@ func Marshal(clockMs int64, cmds []*Command) ([]byte, error) {
 // Unmarshal reads an entry. The batch does not refer to the entry's memory.
 // Errors: ErrCorrupt, ErrUnknown, ErrInvalid.
 func Unmarshal(entry []byte) (*Batch, error) {
-	if len(entry) < headerSize {
-		return nil, fmt.Errorf("cannot read entry of %d bytes: %w", len(entry), ErrCorrupt)
-	}
-	if got, want := checksum(entry), binary.LittleEndian.Uint32(entry[1:]); got != want {
-		return nil, fmt.Errorf("cannot read entry: checksum %08x, stored %08x: %w", got, want, ErrCorrupt)
-	}
-	if entry[0] != envelopeVersion {
-		return nil, fmt.Errorf("cannot read entry of version %d: %w", entry[0], ErrUnknown)
+	body, err := open(entry)
+	if err != nil {
+		return nil, err
 	}
 	batch := new(Batch)
-	if err := proto.Unmarshal(entry[headerSize:], batch); err != nil {
+	if err := proto.Unmarshal(body, batch); err != nil {
 		return nil, fmt.Errorf("cannot decode entry (%w): %w", err, ErrCorrupt)
 	}
 	if len(batch.ProtoReflect().GetUnknown()) > 0 {
@@ -84,6 +82,20 @@ func Unmarshal(entry []byte) (*Batch, error) {
 		}
 	}
 	return batch, nil
+}
+
+// open checks the envelope and returns what is in it.
+func open(entry []byte) ([]byte, error) {
+	if len(entry) < headerSize {
+		return nil, fmt.Errorf("cannot read entry of %d bytes: %w", len(entry), ErrCorrupt)
+	}
+	if got, want := checksum(entry), binary.LittleEndian.Uint32(entry[1:]); got != want {
+		return nil, fmt.Errorf("cannot read entry: checksum %08x, stored %08x: %w", got, want, ErrCorrupt)
+	}
+	if entry[0] != envelopeVersion {
+		return nil, fmt.Errorf("cannot read entry of version %d: %w", entry[0], ErrUnknown)
+	}
+	return entry[headerSize:], nil
 }
 
 // checksum covers everything but itself, so that a flipped version byte is

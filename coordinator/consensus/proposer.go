@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	"windlass/coordinator/command"
 	"windlass/protocol"
@@ -165,7 +164,7 @@ func (g *group) measure() error {
 		if err := command.Check(c); err != nil {
 			return protocol.NewError(protocol.CodeInternal, err.Error()).With("outcome", outcomeNone)
 		}
-		g.bytes += proto.Size(c)
+		g.bytes += command.Size(c)
 	}
 	if g.bytes > maxGroupBytes {
 		return protocol.NewError(protocol.CodeTooLarge, fmt.Sprintf("commands of %d bytes do not fit in one log entry", g.bytes)).With("outcome", outcomeNone)

@@ -15,7 +15,8 @@ import (
 // FSM is the state machine that raft drives. It knows no clock, no randomness
 // and none of its readers.
 type FSM struct {
-	store *state.Store
+	store   *state.Store
+	decoder command.Decoder
 }
 
 var (
@@ -42,7 +43,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		if log.Type != raft.LogCommand {
 			return Entry{Index: log.Index}
 		}
-		batch, err := command.Unmarshal(log.Data)
+		batch, err := f.decoder.Decode(log.Data)
 		if err != nil {
 			panic(fmt.Errorf("cannot apply log %d of term %d: %w", log.Index, log.Term, err))
 		}
