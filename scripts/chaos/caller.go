@@ -36,6 +36,7 @@ type order struct {
 	task     task
 	endpoint string
 	priority string
+	callback string
 	policy   *protocol.SubmitPolicy
 }
 
@@ -47,7 +48,7 @@ func (c *caller) submit(ctx context.Context, n *node, o order) record.Call {
 	}
 	sum := sha256.Sum256(input)
 	body, err := json.Marshal(protocol.SubmitRequest{
-		Input: input, Priority: o.priority, Policy: o.policy, IdempotencyKey: fmt.Sprint("task-", o.task.N),
+		Input: input, Priority: o.priority, CallbackURL: o.callback, Policy: o.policy, IdempotencyKey: fmt.Sprint("task-", o.task.N),
 		Tags: map[string]string{taskTag: strconv.Itoa(o.task.N)},
 	})
 	if err != nil {

@@ -49,6 +49,7 @@ func scenarios() []scenario {
 		{"agent-paused", 1, false, agentPaused},
 		{"assignment-delayed", 1, false, assignmentDelayed},
 		{"bad-runtimes", 1, false, badRuntimes},
+		{"webhook-leader-kill", 3, true, webhookLeaderKill},
 		{"five", 5, false, cluster},
 	}
 }
