@@ -49,7 +49,7 @@ race:
 
 test-clients: ## what needs Python and Node, installed first where apt can
 	@command -v python3 >/dev/null && command -v npm >/dev/null && python3 -c "import venv" || { apt-get update -q && apt-get install -y -q python3 python3-venv nodejs npm; }
-	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob ./scripts/sdk
+	CGO_ENABLED=0 go test -tags=$(TAGS),clients ./inference/command ./coordinator/blob ./coordinator/webhook ./scripts/sdk
 
 bin/windlass-chaos: FORCE # the same program with the failpoints of the tag chaos
 	CGO_ENABLED=0 go build -tags=$(TAGS),chaos -trimpath -ldflags '$(LDFLAGS)' -o bin/windlass-chaos ./cmd/windlass
