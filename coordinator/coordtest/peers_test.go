@@ -520,3 +520,36 @@ func TestOneAloneSaysWhatItKnows(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryCoordinatorPausesAndPurges: what a purge removed is counted the same
+// whichever coordinator was asked.
+func TestEveryCoordinatorPausesAndPurges(t *testing.T) {
+	p := StartPeers(t, 3)
+	p.PutEndpoint(endpoint)
+	p.Await("every coordinator supports pauses", func(context.Context) bool {
+		return p.Leader().ask(t, "POST", "/v2/endpoints/"+endpoint+"/pause", "", nil).StatusCode == http.StatusOK
+	})
+	for i, n := range p.Nodes {
+		jobs := []protocol.JobID{submit(t, n, `{"n":1}`), submit(t, n, `{"n":2}`), submit(t, n, `{"n":3}`)}
+		var s protocol.JobStatus
+		if res := n.ask(t, "POST", jobPath(jobs[0])+"/pause", "", &s); s.Status != protocol.StatusPaused {
+			t.Errorf("paused at %s: %s %v", n.URL, res.Status, s.Status)
+		}
+		if res := n.ask(t, "POST", jobPath(jobs[0])+"/resume", "", &s); s.Status != protocol.StatusQueued {
+			t.Errorf("resumed at %s: %s %v", n.URL, res.Status, s.Status)
+		}
+		path, count := "/v2/endpoints/"+endpoint+"/purge", new(protocol.PurgeResponse)
+		if i == 1 {
+			path = "/v2/" + endpoint + "/purge-queue"
+		}
+		res := n.ask(t, "POST", path, "", count)
+		if res.StatusCode != http.StatusOK || count.Removed != int64(len(jobs)) {
+			t.Errorf("%s at %s: %s %+v", path, n.URL, res.Status, count)
+		}
+		for _, id := range jobs {
+			if s, err := status(n, id); err != nil || s.Status != protocol.StatusCancelled {
+				t.Errorf("a purged job at %s: %v, %v", n.URL, s.Status, err)
+			}
+		}
+	}
+}

@@ -416,8 +416,9 @@ func TestAnswersTravelWhole(t *testing.T) {
 		Index: 1 << 40, Job: protocol.JobID{1, 2, 3}, Attempt: 7, CreatedMs: 1795372439541, Run: 3, Revision: 9, Replayed: true,
 	}
 	refused := command.Result{Index: 3, Code: protocol.CodeQueueFull, Message: "full", Limit: "organisation", Count: -1}
+	purged := command.Result{Index: 4, Count: 512}
 	in := response{answers: []answer{
-		{result: full}, {result: refused}, {},
+		{result: full}, {result: refused}, {}, {result: purged},
 		{err: protocol.NewError(protocol.CodeNoLeader, "x").With("outcome", "none")},
 		{err: protocol.NewError(protocol.CodeInternal, "y")},
 	}}

@@ -51,6 +51,7 @@ const (
 	flagReplayed             // Result.Replayed
 	flagRefused              // a code, a message, a limit and a count follow
 	flagNumbers              // attempt and revision follow
+	flagCount                // a count follows what was not refused: commands of level 3 and later only
 )
 
 // MarshalBinary implements encoding.BinaryMarshaler.
@@ -73,8 +74,11 @@ func (a *answer) append(b []byte) []byte {
 	if r.Replayed {
 		flags |= flagReplayed
 	}
-	if r.Code != "" {
+	switch {
+	case r.Code != "":
 		flags |= flagRefused
+	case r.Count != 0:
+		flags |= flagCount
 	}
 	if r.Attempt != 0 || r.Revision != 0 {
 		flags |= flagNumbers
@@ -88,6 +92,9 @@ func (a *answer) append(b []byte) []byte {
 	}
 	if flags&flagRefused != 0 {
 		b = binary.AppendVarint(appendText(appendText(appendText(b, string(r.Code)), r.Message), r.Limit), r.Count)
+	}
+	if flags&flagCount != 0 {
+		b = binary.AppendVarint(b, r.Count)
 	}
 	return b
 }
@@ -141,6 +148,9 @@ func (d *decoder) answer() answer {
 	}
 	if flags&flagRefused != 0 {
 		r.Code, r.Message, r.Limit, r.Count = protocol.Code(d.text()), d.text(), d.text(), d.int()
+	}
+	if flags&flagCount != 0 {
+		r.Count = d.int()
 	}
 	return answer{result: r}
 }
